@@ -1,0 +1,34 @@
+"""From the words of a command to the runs that they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # they import torch
+    from parrotlab.run import Run
+    from parrotlab.studies.study import Study
+
+ALL = "all"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen(names: Sequence[str]) -> dict[str, Study]:
+    """The studies of these names; ``all`` is every one."""
+    from parrotlab.studies import study
+
+    wanted = study.names() if ALL in names else names
+    if not wanted:
+        raise ValueError(f"name a study, or {ALL!r}: {', '.join(study.names())}")
+    return {name: study.load(name) for name in wanted}
+
+
+def planned(studies: dict[str, Study], scale: str) -> dict[str, tuple[Run, ...]]:
+    """Every run of each study at a scale."""
+    from parrotlab.spec import nearest
+    from parrotlab.studies.study import SCALES
+
+    if scale not in SCALES:
+        raise ValueError(f"there is no scale {scale!r}: {nearest(scale, SCALES)}")
+    return {name: study.runs(scale) for name, study in studies.items()}

@@ -1,0 +1,75 @@
+"""``parrotlab plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from parrotlab.cli._bars import label
+from parrotlab.cli._plans import CORES
+from parrotlab.cli._show import duration, say, short, show_json, show_table
+
+if TYPE_CHECKING:  # they import torch
+    from parrotlab.results.store import Record
+    from parrotlab.run import Run
+
+
+def plan(
+    studies: Positional[tuple[str, ...]],
+    *,
+    scale: str = "laptop",
+    store: Path = Path("results"),
+    workers: int = CORES,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> int:
+    """Print every run of studies: parameters, FLOPs, a rough time, and whether the store has it. Trains nothing.
+
+    Args:
+        studies: Names of studies, or all.
+        scale: smoke, laptop, gpu or paper.
+        store: The folder of results.
+        workers: Processes side by side on a CPU; a GPU has one.
+        device: What the times are estimated for; it need not be here.
+        json: Print JSON.
+    """
+    import torch
+
+    from parrotlab.cli._plans import chosen, planned
+    from parrotlab.execution import estimate
+    from parrotlab.results.store import Store
+    from parrotlab.run import costs
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    plans = planned(chosen(studies), scale)
+    found = {run: Store(store).find(run) for runs in plans.values() for run in runs}
+    rows = [_row(name, run, found[run], device) for name, runs in plans.items() for run in runs]
+    (show_json if json else show_table)(rows)
+    missing = [run for run, record in found.items() if record is None]
+    flops = short(sum(costs(run)["training_flops"] for run in missing))
+    seconds = sum(estimate.seconds(run, device) for run in missing) / (1 if device == "cuda" else workers)
+    where = "one H100" if device == "cuda" else f"{workers} CPU cores"
+    here = f"{len(found)} runs, {len(missing)} of them not in {store}"
+    say(f"{here}: {flops}FLOP, very roughly {duration(seconds)} on {where}")
+    return 0
+
+
+def _row(study: str, run: Run, record: Record | None, device: str) -> dict[str, Any]:
+    from parrotlab.execution import estimate
+    from parrotlab.run import costs
+
+    cost = costs(run)
+    return {
+        "study": study,
+        "run": label(run),
+        "total": cost["total_parameters"],
+        "active": cost["active_parameters"],
+        "steps": run.recipe.steps,
+        "FLOPs": cost["training_flops"],
+        "rough_seconds": round(estimate.seconds(run, device), 1),
+        "stored": record.status if record else "no",
+        "fingerprint": run.fingerprint,
+    }

@@ -1,0 +1,36 @@
+"""``parrotlab run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from parrotlab.cli._plans import CORES
+
+
+def run(
+    studies: Positional[tuple[str, ...]],
+    *,
+    scale: str = "laptop",
+    store: Path = Path("results"),
+    workers: int = CORES,
+    device: str = "auto",
+    retry: bool = False,
+) -> int:
+    """Train and judge the runs of studies. What the store has is skipped, what was interrupted goes on.
+
+    Args:
+        studies: Names of studies, or all.
+        scale: smoke, laptop, gpu or paper.
+        store: The folder of results.
+        workers: Processes side by side on a CPU, of one thread each; a GPU has one.
+        device: cpu, cuda, or auto for CUDA where there is one.
+        retry: Run failed runs again.
+    """
+    from parrotlab.cli._plans import chosen, planned
+    from parrotlab.cli._train import train
+    from parrotlab.results.store import Store
+
+    plans = planned(chosen(studies), scale)
+    return train([run for runs in plans.values() for run in runs], Store(store), device, workers, retry)

@@ -1,0 +1,140 @@
+"""The experts of a mixture applied to their tokens: the plain loop that is read, and the sorted path that is run.
+
+Both take, with or without a leading replica dimension R,
+
+- x_ND: N tokens; weights_NA, experts_NA: what each token's A choices weigh, and which experts they are;
+- choices_E: how often each expert was chosen;
+- up_EDG, down_EFD: the experts' matrices; activate: [.., G] -> [.., F];
+
+and return y_ND = Σ_a weights_NA[:, a] · activate(x · up[expert_a]) · down[expert_a].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Activate = Callable[[Tensor], Tensor]
+
+
+def expert_outputs_reference(
+    x_ND: Tensor,
+    weights_NA: Tensor,
+    experts_NA: Tensor,
+    choices_E: Tensor,
+    up_EDG: Tensor,
+    down_EFD: Tensor,
+    activate: Activate,
+) -> Tensor:
+    """Every expert in turn, on the tokens that chose it. For one replica."""
+    y_ND = torch.zeros_like(x_ND)
+    # unbind, not up_EDG[e]: the backward of an index fills a gradient of all E experts, E times.
+    for expert, (up_DG, down_FD) in enumerate(zip(up_EDG.unbind(0), down_EFD.unbind(0))):
+        token, choice = (experts_NA == expert).nonzero(as_tuple=True)
+        output = activate(x_ND[token] @ up_DG) @ down_FD
+        y_ND = y_ND.index_add(0, token, output * weights_NA[token, choice, None])
+    return y_ND
+
+
+def expert_outputs(
+    x_ND: Tensor,
+    weights_NA: Tensor,
+    experts_NA: Tensor,
+    choices_E: Tensor,
+    up_EDG: Tensor,
+    down_EFD: Tensor,
+    activate: Activate,
+) -> Tensor:
+    """Choices sorted by expert, so that each expert's tokens lie together, and one grouped product a matrix.
+
+    R replicas of E experts are R·E experts: replica r's choice e becomes expert e + E·r.
+    """
+    experts, active = up_EDG.shape[-3], experts_NA.shape[-1]
+    if x_ND.dim() == 3:
+        offsets = experts * torch.arange(x_ND.shape[0], device=x_ND.device)
+        experts_NA = (experts_NA + offsets.view(-1, 1, 1)).flatten(0, 1)
+    order_S = experts_NA.flatten().argsort(stable=True)  # the S = N·A choices, by expert
+    place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
+    place_NA = place_S.view(-1, active)
+
+    x_ND = x_ND.to(_product_dtype(x_ND))  # before the gather, which then moves half the bytes
+    sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), order_S // active, place_NA)
+    hidden_SG = grouped_product(sorted_SD, up_EDG, choices_E)
+    output_SD = grouped_product(activate(hidden_SG), down_EFD, choices_E)
+    y_ND = _Combine.apply(output_SD, weights_NA.reshape(-1, active), order_S, place_NA)
+    return y_ND.view_as(x_ND)
+
+
+def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
+    """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
+    if x_SD.dtype == torch.bfloat16:
+        ends_E = choices_E.flatten().cumsum(0).to(torch.int32)
+        return F.grouped_mm(x_SD, weight_EDF.flatten(0, -3).to(x_SD.dtype), offs=ends_E)
+    sizes = [int(size) for size in choices_E.flatten().tolist()]
+    return _LoopedProduct.apply(x_SD, weight_EDF, sizes)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """What autocast would make of a product's operands; it does not know grouped products."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+class _LoopedProduct(torch.autograd.Function):
+    """A product a group. By hand, because autograd through split, unbind and cat costs more than the products."""
+
+    @staticmethod
+    def forward(ctx, x_SD: Tensor, weight_EDF: Tensor, sizes: list[int]) -> Tensor:
+        ctx.save_for_backward(x_SD, weight_EDF)
+        ctx.sizes = sizes
+        y_SF = x_SD.new_empty(len(x_SD), weight_EDF.shape[-1])
+        for x, weight, y in zip(x_SD.split(sizes), weight_EDF.flatten(0, -3), y_SF.split(sizes)):
+            torch.mm(x, weight, out=y)
+        return y_SF
+
+    @staticmethod
+    def backward(ctx, grad_SF: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_SD, weight_EDF = ctx.saved_tensors
+        grad_x_SD, grad_weight_EDF = torch.empty_like(x_SD), torch.empty_like(weight_EDF)
+        groups = (x_SD.split(ctx.sizes), grad_SF.split(ctx.sizes), grad_x_SD.split(ctx.sizes))
+        for x, grad, grad_x, weight, grad_weight in zip(
+            *groups, weight_EDF.flatten(0, -3), grad_weight_EDF.flatten(0, -3)
+        ):
+            torch.mm(grad, weight.T, out=grad_x)
+            torch.mm(x.T, grad, out=grad_weight)  # of no rows: zeros
+        return grad_x_SD, grad_weight_EDF, None
+
+
+class _Gather(torch.autograd.Function):
+    """x[token_S]; backward gathers too, since each token's choices are known: no scattered additions."""
+
+    @staticmethod
+    def forward(ctx, x_ND: Tensor, token_S: Tensor, place_NA: Tensor) -> Tensor:
+        ctx.save_for_backward(place_NA)
+        return x_ND.index_select(0, token_S)
+
+    @staticmethod
+    def backward(ctx, grad_SD: Tensor) -> tuple[Tensor, None, None]:
+        (place_NA,) = ctx.saved_tensors
+        return grad_SD[place_NA].sum(dim=1), None, None
+
+
+class _Combine(torch.autograd.Function):
+    """y_n = Σ_a weight[n, a] · output[place[n, a]]."""
+
+    @staticmethod
+    def forward(ctx, output_SD: Tensor, weights_NA: Tensor, order_S: Tensor, place_NA: Tensor) -> Tensor:
+        ctx.save_for_backward(output_SD, weights_NA, order_S, place_NA)
+        chosen_NAD = output_SD[place_NA]
+        return (chosen_NAD * weights_NA.unsqueeze(-1).to(output_SD.dtype)).sum(dim=1)
+
+    @staticmethod
+    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        output_SD, weights_NA, order_S, place_NA = ctx.saved_tensors
+        spread_SD = grad_ND.index_select(0, order_S // weights_NA.shape[1])
+        weight_S = weights_NA.flatten().index_select(0, order_S).to(grad_ND.dtype)
+        grad_weight_S = (output_SD * spread_SD).sum(dim=-1)
+        return spread_SD * weight_S.unsqueeze(-1), grad_weight_S[place_NA].to(weights_NA.dtype), None, None

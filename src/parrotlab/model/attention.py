@@ -1,0 +1,98 @@
+"""Causal self-attention with rotary positions (RoPE, arXiv:2104.09864), grouped queries and QK-norm as options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parrotlab.kernels.short_attention import fits, short_attention
+from parrotlab.model.norm import RMSNorm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Heads of ``width / heads`` channels each."""
+
+    heads: int
+    group: int = 1
+    """Query heads that share one key and value head (grouped-query attention, arXiv:2305.13245)."""
+    qk_norm: bool = False
+    """Normalise queries and keys over a head's channels (as OLMoE does, but per head)."""
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.heads < 1:
+            raise ValueError(f"attention needs at least 1 head, not {self.heads}")
+        if self.group < 1 or self.heads % self.group:
+            raise ValueError(f"{self.heads} heads cannot be shared in groups of {self.group}")
+
+    def columns(self, width: int) -> tuple[int, int, int]:
+        """Columns of the query, key and value projections at a model width."""
+        if width % self.heads:
+            raise ValueError(f"width {width} cannot be divided among {self.heads} heads")
+        channels = width // self.heads
+        if channels % 2:
+            raise ValueError(
+                f"rotary positions need an even number of channels a head, not {width} / {self.heads} = {channels}"
+            )
+        shared = width // self.group
+        return width, shared, shared
+
+
+class AttentionLayer(nn.Module):
+    """Each position gathers values from itself and the positions before it."""
+
+    def __init__(self, design: Attention, width: int, epsilon: float, stack: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.design = design
+        self.columns = design.columns(width)
+        self.qkv_DK = nn.Parameter(torch.empty(*stack, width, sum(self.columns)))
+        self.out_KD = nn.Parameter(torch.empty(*stack, width, width))
+        if design.qk_norm:
+            channels = width // design.heads
+            self.query_norm = RMSNorm(channels, epsilon, stack)
+            self.key_norm = RMSNorm(channels, epsilon, stack)
+
+    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """[*R, N, D] tokens of rows as long as the rotation -> the same shape."""
+        qkv_NK = x_ND @ self.qkv_DK
+        heads, group = self.design.heads, self.design.group
+        if not self.design.qk_norm and fits(qkv_NK, *rotation[0].shape):
+            gathered_NK = short_attention(qkv_NK.flatten(0, -2), *rotation, heads, group)
+        else:
+            gathered_NK = self._general(qkv_NK, rotation)
+        return gathered_NK.view(x_ND.shape) @ self.out_KD
+
+    def _general(self, qkv_NK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """Rows of any length, by torch's own kernels."""
+        positions, channels = rotation[0].shape
+        query, key, value = (part.unflatten(-1, (-1, channels)) for part in qkv_NK.split(self.columns, dim=-1))
+        if self.design.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query_BHTC, key_BHTC, value_BHTC = (
+            part.reshape(-1, positions, *part.shape[-2:]).transpose(1, 2) for part in (query, key, value)
+        )
+        query_BHTC, key_BHTC = rotate(query_BHTC, rotation), rotate(key_BHTC, rotation)
+        gathered_BHTC = F.scaled_dot_product_attention(
+            query_BHTC, key_BHTC, value_BHTC, is_causal=True, enable_gqa=self.design.group > 1
+        )
+        return gathered_BHTC.transpose(1, 2).reshape(*qkv_NK.shape[:-1], self.columns[0])
+
+
+def rotation(positions: int, channels: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """[T, C] cosines and sines of the angle by which each position turns each pair of channels (c, c + C/2)."""
+    frequency = theta ** (-torch.arange(0, channels, 2, device=device, dtype=torch.float32) / channels)
+    angle = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequency)
+    angle_TC = torch.cat((angle, angle), dim=-1)
+    return angle_TC.cos(), angle_TC.sin()
+
+
+def rotate(x_BHTC: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turns each pair of channels (c, c + C/2) by its position's angle."""
+    cosine_TC, sine_TC = rotation
+    first, second = x_BHTC.chunk(2, dim=-1)
+    turned = x_BHTC * cosine_TC + torch.cat((-second, first), dim=-1) * sine_TC
+    return turned.to(x_BHTC.dtype)

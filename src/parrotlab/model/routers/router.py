@@ -1,0 +1,48 @@
+"""The contract of a router: which experts a token visits, and with what weight.
+
+A router is a frozen spec in a file of its own. Its layer never looks at later tokens, so a model may be
+asked token by token; expert-choice routing would.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from parrotlab.model.feedforwards.feedforward import Routing
+
+
+@runtime_checkable
+class Router(Protocol):
+    """How a mixture chooses."""
+
+    def build(self, width: int, experts: int, active: int, renormalise: bool, stack: tuple[int, ...]) -> nn.Module:
+        """The layer: ([*R, N, D] inputs, [*R, N] tokens) -> Routing.
+
+        It may offer ``adjust_(choices_E)``, called after each training step with how often each expert was chosen.
+        """
+        ...
+
+
+def scores(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
+    """[*R, N, E] logits in float32, whatever the precision around: a rounded logit changes who is chosen."""
+    with torch.autocast(x_ND.device.type, enabled=False):
+        return x_ND.float() @ weight_DE.float()
+
+
+def routed(logits_NE: Tensor, ranked_NE: Tensor, active: int, renormalise: bool) -> Routing:
+    """The ``active`` experts that rank highest, weighted by their softmax over all experts."""
+    experts_NA = ranked_NE.topk(active, dim=-1).indices
+    weights_NA = logits_NE.softmax(dim=-1).gather(-1, experts_NA)
+    if renormalise:
+        weights_NA = weights_NA / weights_NA.sum(dim=-1, keepdim=True)
+    return Routing(weights_NA, experts_NA, logits_NE, choices(experts_NA, logits_NE.shape[-1]))
+
+
+def choices(experts_NA: Tensor, experts: int) -> Tensor:
+    """[*R, E] how often each expert was chosen, exact in float32 below 2^24."""
+    flat = experts_NA.flatten(-2)
+    counts_E = torch.zeros(*flat.shape[:-1], experts, device=flat.device)
+    return counts_E.scatter_add_(-1, flat, torch.ones_like(flat, dtype=counts_E.dtype))

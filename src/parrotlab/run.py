@@ -1,0 +1,189 @@
+"""Run and execute: the one place where task, model, recipe, evaluations and store meet."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from parrotlab.evals.evaluation import Evaluation
+from parrotlab.model.count import count
+from parrotlab.model.transformer import LanguageModel, Transformer, build
+from parrotlab.results.measurement import Measurement
+from parrotlab.results.provenance import provenance
+from parrotlab.results.store import Store
+from parrotlab.spec import fingerprint
+from parrotlab.tasks.task import Task
+from parrotlab.training import checkpoint
+from parrotlab.training.devices import Device
+from parrotlab.training.journal import Journal
+from parrotlab.training.loop import Progress, train
+from parrotlab.training.recipe import Recipe
+from parrotlab.training.step import Step
+
+SAVE_SECONDS = 30.0
+"""Training time between two checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One model trained on one task by one recipe under one seed, and how it is judged."""
+
+    task: Task
+    model: Transformer
+    recipe: Recipe
+    evaluations: tuple[Evaluation, ...]
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """The run's name in every store."""
+        return fingerprint(self)
+
+
+class Interrupted(Exception):
+    """A stop was asked for. A checkpoint is written; the same call goes on from there."""
+
+
+class Outcome(NamedTuple):
+    """What became of a run."""
+
+    run: Run
+    status: Literal["complete", "failed"]
+    reason: str
+    """Why it failed; empty otherwise."""
+
+
+def execute(
+    runs: Sequence[Run],
+    store: Store,
+    device: Device,
+    watch: Callable[[Sequence[Run], Progress], None] = lambda runs, progress: None,
+    stopping: Callable[[], bool] = lambda: False,
+    save_seconds: float = SAVE_SECONDS,
+) -> list[Outcome]:
+    """Trains and judges runs that differ only in seed and learning rate, as one stack, into the store.
+
+    What the store has is skipped; what was begun goes on from its checkpoint. A run that diverges is stored
+    as failed, and does not stop the others of its stack. Raises ``Interrupted`` when ``stopping`` says so.
+    """
+    assert len({_without_rate_and_seed(run) for run in runs}) == 1, "a stack differs in seed and learning rate alone"
+    missing = [run for run in runs if store.find(run) is None]
+    if not missing:
+        return [_outcome(run, store) for run in runs]
+    with contextlib.ExitStack() as locks:
+        folders = [locks.enter_context(store.workshop(run.fingerprint)) for run in missing]
+        missing = [run for run in missing if store.find(run) is None]  # another process may have just finished it
+        if missing:
+            _execute(missing, store, device, watch, stopping, save_seconds, folders[0] / "checkpoint.safetensors")
+    return [_outcome(run, store) for run in runs]
+
+
+def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
+    """The runs in groups to be trained together: on CUDA, those that differ only in seed and learning rate."""
+    groups: dict[Run, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_without_rate_and_seed(run) if device.is_cuda else run, []).append(run)
+    return [tuple(group) for group in groups.values()]
+
+
+def _execute(
+    runs: list[Run],
+    store: Store,
+    device: Device,
+    watch: Callable[[Sequence[Run], Progress], None],
+    stopping: Callable[[], bool],
+    save_seconds: float,
+    saved: Path,
+) -> None:
+    """Trains runs that the store lacks from ``saved``, if that is their checkpoint, or from the start."""
+    began = time.monotonic()
+    task, recipe, seeds = runs[0].task, runs[0].recipe, [run.seed for run in runs]
+    model = build(runs[0].model, task.vocabulary, seeds if len(runs) > 1 else seeds[0], device.name)
+    step = Step(model, recipe, [run.recipe.learning_rate for run in runs], device)
+    members = [run.fingerprint for run in runs]
+    journal, start, spent = Journal(len(runs)), 0, 0.0
+    if saved.exists():
+        tensors, notes = checkpoint.read(saved)
+        if notes["members"] == members:  # else it is of another grouping of these runs: begin again
+            step.load(tensors)
+            journal, start, spent = Journal.from_notes(notes["journal"]), notes["step"], notes["seconds"]
+    saved_at = began
+    for progress in train(step, task, recipe, seeds, device, start):
+        journal.note(progress)
+        watch(runs, progress)
+        stop = stopping() and progress.step < recipe.steps
+        if stop or time.monotonic() - saved_at >= save_seconds:
+            saved_at = time.monotonic()
+            seconds = spent + saved_at - began
+            notes = {"members": members, "step": progress.step, "seconds": seconds, "journal": journal.notes()}
+            checkpoint.write(saved, step.state(), notes)
+        if stop:
+            raise Interrupted(f"stopped at step {progress.step} of {recipe.steps}")
+    seconds = spent + time.monotonic() - began
+    for index, run in enumerate(runs):
+        _store(run, model.replica(index), journal, index, store, device, seconds)
+
+
+def _store(
+    run: Run, model: LanguageModel, journal: Journal, index: int, store: Store, device: Device, training_seconds: float
+) -> None:
+    """Judges one trained run and puts it into the store; time and memory of a stack are shared out."""
+    began = time.monotonic()
+    replicas = len(journal.measurements)
+    measurements, reason = journal.measurements[index], journal.reason(index)
+    if not reason:
+        measurements = measurements + list(judge(run, model, device))
+    facts = {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": training_seconds / replicas + time.monotonic() - began,
+        "training_seconds": training_seconds / replicas,
+        "stacked": replicas,
+        "peak_memory_bytes": device.peak_memory_bytes() // replicas,
+        "precision_used": device.precision(run.recipe),
+    }
+    store.write(
+        run,
+        "failed" if reason else "complete",
+        reason,
+        costs(run),
+        facts | device.facts() | provenance(),
+        measurements,
+    )
+
+
+def costs(run: Run) -> dict[str, int]:
+    """Parameters, FLOPs and bytes of a run, and the tokens it trains on, before it has run."""
+    length = run.task.length - 1  # the last token of a row is asked for and never read
+    counts = count(run.model, run.task.vocabulary).row(length)
+    tokens = run.recipe.steps * run.recipe.rows * length
+    return counts | {"training_tokens": tokens, "training_flops": tokens * counts["training_flops_per_token"]}
+
+
+def judge(run: Run, model: LanguageModel, device: Device) -> Iterator[Measurement]:
+    """The measurements of a run's evaluations on its trained model."""
+    model.eval()
+
+    def logits(tokens_BT: Tensor) -> Tensor:
+        with device.autocast(run.recipe):
+            return model(tokens_BT.to(device.name))[0].float()
+
+    for evaluation in run.evaluations:
+        yield from evaluation.measure(logits, run.task, run.seed, run.recipe.steps)
+
+
+def _without_rate_and_seed(run: Run) -> Run:
+    return dataclasses.replace(run, seed=0, recipe=dataclasses.replace(run.recipe, learning_rate=0.0))
+
+
+def _outcome(run: Run, store: Store) -> Outcome:
+    record = store.find(run)
+    assert record is not None
+    return Outcome(run, record.status, record.reason)

@@ -1,0 +1,109 @@
+"""How claims are judged: from the points of the studies at hand to a verdict, by rules stated here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from parrotlab.analysis.exchange_rate import LadderError, exchange_rates
+from parrotlab.studies.study import Verdict
+
+Points = Mapping[str, pd.DataFrame]
+"""For each study by name, its points (``analysis.points.points``); a study that was not run has no rows or no entry."""
+
+NOT_RUN = Verdict(outcome="not run", measured="")
+
+
+def grows_with_experts(study: str, unit: str) -> Callable[[Points], Verdict]:
+    """Holds if the score's mean rises from each number of experts to the next, the worst seed of the most experts
+    being above the best of the fewest; fails if the most experts score no better than the fewest; else undecided."""
+
+    def judge(points: Points) -> Verdict:
+        mixtures = _mixtures(points, study)
+        if mixtures.empty or mixtures["experts"].nunique() < 2:
+            return NOT_RUN
+        by_experts = mixtures.groupby("experts")["score"]
+        means, fewest, most = by_experts.mean(), mixtures["experts"].min(), mixtures["experts"].max()
+        told = ", ".join(f"{mean:.3g} with {experts:.0f}" for experts, mean in means.items())
+        apart = by_experts.min()[most] > by_experts.max()[fewest]
+        if means.is_monotonic_increasing and apart:
+            outcome = "holds"
+        else:
+            outcome = "does not hold" if means[most] <= means[fewest] else "undecided"
+        return Verdict(outcome=outcome, measured=f"{unit} at fixed active parameters: {told} experts.")
+
+    return judge
+
+
+def follows_total(study: str) -> Callable[[Points], Verdict]:
+    """Holds if the exchange rate of every mixture is above 1/2 with its whole interval, so that its parameters count
+    as dense ones more than not; fails if one is below 1/2 with its whole interval."""
+    return _rates_on_one_side(study, lambda low, high: low > 0.5, lambda low, high: high < 0.5)
+
+
+def follows_active(study: str) -> Callable[[Points], Verdict]:
+    """Holds if the exchange rate of every mixture is below 1/2 with its whole interval; fails if one is above 1/2."""
+    return _rates_on_one_side(study, lambda low, high: high < 0.5, lambda low, high: low > 0.5)
+
+
+def worth_more_than(memory: str, reasoning: str) -> Callable[[Points], Verdict]:
+    """Holds if, at the largest E of each study, the whole interval of the one's rate lies above the other's."""
+
+    def judge(points: Points) -> Verdict:
+        pair = [_largest(_rates(points, study)) for study in (memory, reasoning)]
+        if pair[0] is None or pair[1] is None:
+            return NOT_RUN
+        one, other = pair
+        outcome = "holds" if one["low"] > other["high"] else "undecided"
+        if one["high"] < other["low"]:
+            outcome = "does not hold"
+        told = (
+            f"An expert parameter is worth {_interval(one)} dense ones on {one['task']} ({one['label']}), "
+            f"{_interval(other)} on {other['task']} ({other['label']})."
+        )
+        return Verdict(outcome=outcome, measured=told)
+
+    return judge
+
+
+def _rates_on_one_side(
+    study: str, right: Callable[[float, float], bool], wrong: Callable[[float, float], bool]
+) -> Callable[[Points], Verdict]:
+    def judge(points: Points) -> Verdict:
+        rates = _rates(points, study)
+        if rates.empty:
+            return NOT_RUN
+        sides = [(right(row["low"], row["high"]), wrong(row["low"], row["high"])) for _, row in rates.iterrows()]
+        outcome = "holds" if all(r for r, _ in sides) else "does not hold" if any(w for _, w in sides) else "undecided"
+        told = "; ".join(f"E = {row['experts']:.0f}: {_interval(row)}" for _, row in rates.iterrows())
+        return Verdict(outcome=outcome, measured=f"Exchange rates: {told}.")
+
+    return judge
+
+
+def _rates(points: Points, study: str) -> pd.DataFrame:
+    """The study's exchange rates, or none where there is no ladder to place a mixture on."""
+    own = points.get(study)
+    if own is None or own.empty or _mixtures(points, study).empty:
+        return pd.DataFrame()
+    try:
+        return exchange_rates(own).dropna(subset=["rate", "low", "high"]).sort_values("experts")
+    except LadderError:
+        return pd.DataFrame()
+
+
+def _mixtures(points: Points, study: str) -> pd.DataFrame:
+    own = points.get(study)
+    if own is None or own.empty:
+        return pd.DataFrame(columns=["experts", "score"])
+    return own[(own["family"] == "moe") & own["score"].notna()]
+
+
+def _largest(rates: pd.DataFrame) -> pd.Series | None:
+    return None if rates.empty else rates.iloc[-1]
+
+
+def _interval(row: pd.Series) -> str:
+    bound = f"{row['bound']} " if row["bound"] else ""
+    return f"{bound}{row['rate']:.2f} ({row['low']:.2f} to {row['high']:.2f})"

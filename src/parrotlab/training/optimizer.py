@@ -1,0 +1,66 @@
+"""AdamW (arXiv:1711.05101) for one model or a stack of replicas, each with its own learning rate and clipping.
+
+torch's own has one learning rate for a whole tensor; here a tensor holds R replicas. With R = 1 both agree
+(tests/training/test_optimizer.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from parrotlab.training.recipe import Recipe
+
+
+class AdamW:
+    """The moments of every weight, and the step that uses them. Holds no Python numbers that change: capturable."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, rate_R: Tensor) -> None:
+        named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        self.recipe, self.rate_R = recipe, rate_R
+        self.weights = [weight for _, weight in named]
+        self.first = [torch.zeros_like(weight) for weight in self.weights]
+        self.second = [torch.zeros_like(weight) for weight in self.weights]
+        self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
+        self.steps = torch.zeros((), device=rate_R.device)
+        self.names = [name for name, _ in named]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything to be saved, by name; loading copies into these tensors."""
+        moments = {f"first.{name}": moment for name, moment in zip(self.names, self.first)}
+        moments |= {f"second.{name}": moment for name, moment in zip(self.names, self.second)}
+        return moments | {"steps": self.steps}
+
+    @torch.no_grad()
+    def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
+        """Clips the gradients and moves the weights; returns the gradient's norm before clipping, [*R].
+
+        ``schedule`` is the learning rate of this step over its peak. The gradients are overwritten.
+        """
+        beta1, beta2 = self.recipe.betas
+        self.steps += 1
+        norm_R = self.norm(gradients)
+        torch._foreach_mul_(gradients, self._spread((self.recipe.clip / (norm_R + 1e-6)).clamp(max=1.0)))
+        torch._foreach_lerp_(self.first, gradients, 1 - beta1)
+        torch._foreach_mul_(self.second, beta2)
+        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - beta2)
+
+        rate_R = self.rate_R * schedule
+        denominators = torch._foreach_div(self.second, 1 - beta2**self.steps)
+        torch._foreach_sqrt_(denominators)
+        torch._foreach_add_(denominators, self.recipe.epsilon)
+        updates = torch._foreach_div(self.first, denominators)
+        torch._foreach_mul_(updates, self._spread(rate_R / (1 - beta1**self.steps)))
+        shrinks = [1 - rate * decay for rate, decay in zip(self._spread(rate_R), self.decays)]
+        torch._foreach_mul_(self.weights, shrinks)
+        torch._foreach_sub_(self.weights, updates)
+        return norm_R
+
+    def norm(self, gradients: list[Tensor]) -> Tensor:
+        """[*R] Euclidean norm of each replica's whole gradient."""
+        squares = [g.square().sum(dim=tuple(range(self.rate_R.dim(), g.dim()))) for g in gradients]
+        return torch.stack(squares).sum(dim=0).sqrt()
+
+    def _spread(self, value_R: Tensor) -> list[Tensor]:
+        """A number for each replica, shaped to multiply each of the weights."""
+        return [value_R.view(value_R.shape + (1,) * (weight.dim() - value_R.dim())) for weight in self.weights]

@@ -1,0 +1,116 @@
+"""One training step, and everything it changes: weights, moments, and the statistics of the current window.
+
+The step reads its place in the staged window from a tensor and never asks the host anything, so that the
+very same code runs line by line on a CPU and, captured once, as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parrotlab.model import balance
+from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.transformer import LanguageModel
+from parrotlab.training.devices import Device
+from parrotlab.training.optimizer import AdamW
+from parrotlab.training.recipe import Recipe
+
+
+class Window(NamedTuple):
+    """The data of S steps."""
+
+    tokens_SBT: Tensor
+    """[S, *R, B, T]"""
+    asked_SBT: Tensor
+    """[S, *R, B, T] bool: tokens on which the loss is taken."""
+    schedule_S: Tensor
+    """Learning rate over its peak."""
+
+
+class Step:
+    """A model, its optimizer, and how they take one step. ``rates`` has one learning rate a replica."""
+
+    def __init__(self, model: LanguageModel, recipe: Recipe, rates: Sequence[float], device: Device) -> None:
+        where = torch.device(device.name)
+        self.model, self.recipe, self.device = model, recipe, device
+        rate_R = torch.tensor(rates if model.stack else rates[0], device=where)
+        self.optimizer = AdamW(model, recipe, rate_R)
+        self.loss_R = torch.zeros(model.stack, device=where)
+        self.norm_R = torch.zeros(model.stack, device=where)
+        experts = getattr(model.design.feedforward, "experts", 0)
+        layers = model.design.layers if experts else 0
+        self.choices_LE = [torch.zeros(*model.stack, experts, device=where) for _ in range(layers)]
+        self.place = torch.zeros(1, dtype=torch.int64, device=where)
+        self.window: Window | None = None
+        self.measure, self.update = self.objective, self.optimizer.step_
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, buffers and moments, by name: what a checkpoint holds."""
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return weights | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes over a state, in place."""
+        mine = self.state()
+        assert mine.keys() == state.keys(), "a checkpoint of another model"
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(state[name])
+
+    def begin(self, window: Window) -> None:
+        """Takes in the data of the next steps."""
+        if self.window is None:
+            self.window = Window(*(torch.empty_like(part) for part in window))
+        for mine, theirs in zip(self.window, window):
+            mine[: len(theirs)].copy_(theirs)  # in place: a captured step knows this memory; the last window is shorter
+        self.forget()
+
+    def forget(self) -> None:
+        """Returns to the window's first step, its statistics empty."""
+        for tensor in (self.loss_R, self.norm_R, self.place, *self.choices_LE):
+            tensor.zero_()
+
+    def take(self) -> None:
+        """The next step of the window."""
+        assert self.window is not None, "begin a window first"
+        tokens_BT, asked_BT, schedule = (part.index_select(0, self.place).squeeze(0) for part in self.window)
+        tokens_BT = tokens_BT.long()
+        with self.device.autocast(self.recipe):
+            logits_BTV, routings = self.model(tokens_BT[..., :-1])
+        objective_R, loss_R = self.measure(logits_BTV, tokens_BT, asked_BT, routings)
+        # A sum over replicas: no weight is shared, so each gets its own gradient.
+        gradients = torch.autograd.grad(objective_R.sum(), self.optimizer.weights)
+        norm_R = self.update(list(gradients), schedule)
+        with torch.no_grad():
+            self.model.adjust_(routings)
+            self.loss_R += loss_R.detach()
+            self.norm_R += norm_R
+            for total_E, routing in zip(self.choices_LE, routings):
+                total_E += routing.choices_E
+            self.place += 1
+
+    def objective(
+        self, logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor, routings: list[Routing]
+    ) -> tuple[Tensor, Tensor]:
+        """[*R] what is minimised, and [*R] the loss alone: nats a token asked for."""
+        loss_R = token_losses(logits_BTV, tokens_BT, asked_BT).sum(dim=(-1, -2)) / asked_BT.sum(dim=(-1, -2))
+        objective_R = loss_R
+        if routings:
+            load_balance = torch.stack([balance.load_balance(routing) for routing in routings]).mean(dim=0)
+            z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
+            objective_R = loss_R + self.recipe.load_balance * load_balance + self.recipe.z_loss * z_loss
+        return objective_R, loss_R
+
+
+def token_losses(logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor) -> Tensor:
+    """[..., B, T - 1] nats on each token that is asked for, from the logits before it; 0 on the others."""
+    shape = (*tokens_BT.shape[:-1], tokens_BT.shape[-1] - 1)
+    loss = F.cross_entropy(
+        logits_BTV.reshape(-1, logits_BTV.shape[-1]).float(), tokens_BT[..., 1:].reshape(-1), reduction="none"
+    )
+    return loss.view(shape) * asked_BT[..., 1:]

@@ -1,0 +1,140 @@
+"""A store of made-up runs of two studies: memorization follows total parameters, reasoning active ones.
+
+One run failed and one is missing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from parrotlab.analysis.points import Score
+from parrotlab.model.attention import Attention
+from parrotlab.model.count import count
+from parrotlab.model.feedforwards.dense import Dense
+from parrotlab.model.feedforwards.mixture import Mixture
+from parrotlab.model.transformer import Transformer
+from parrotlab.report.report import write_report
+from parrotlab.results.measurement import Measurement
+from parrotlab.results.store import Store
+from parrotlab.run import Run
+from parrotlab.studies.study import Claim, Study, Verdict
+from parrotlab.training.recipe import Recipe
+
+STEPS = 200
+FAILING = 0.5
+"""A learning rate at which training diverges."""
+FACTS = {
+    "device": "a made-up machine",
+    "precision": "float32",
+    "threads": 1,
+    "commit": "0123456789ab",
+    "versions": {"python": "3.11.0", "torch": "2.13.0"},
+    "started": "2026-01-02T03:04:05+00:00",
+    "seconds": 12.5,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhoneBook:
+    entries: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortestPath:
+    vertices: int = 9
+
+
+def designs():
+    forwards = [(width, Dense()) for width in (8, 16, 32, 48, 64)]
+    forwards += [(width, Mixture(experts=experts)) for width in (16, 32) for experts in (4, 8, 16)]
+    for width, feedforward in forwards:
+        yield Transformer(layers=2, width=width, attention=Attention(heads=2), feedforward=feedforward)
+
+
+def runs_of(task):
+    tried = [(model, seed, 0.005) for model in designs() for seed in (1, 2)]
+    tried.insert(2, (tried[2][0], 1, FAILING))
+    return tuple(
+        Run(task=task, model=model, recipe=Recipe(steps=STEPS, rows=8, learning_rate=rate), evaluations=(), seed=seed)
+        for model, seed, rate in tried
+    )
+
+
+def measurements(run, counts):
+    """Recall grows with the logarithm of the parameters that the task can use; the load is a little uneven."""
+    rng = np.random.default_rng([counts.total, run.seed])
+    used = counts.total if isinstance(run.task, PhoneBook) else counts.active
+    score = min(1.0, 0.13 * np.log2(used / 900) + 0.01 * rng.standard_normal())
+    yield _measurement("exact_match", "accuracy", score, split="test", step=STEPS)
+    if isinstance(run.task, PhoneBook):
+        yield _measurement("bits", "bits_memorized", 53000 * score, step=STEPS)
+        yield _measurement("bits", "entropy", 53000, step=STEPS)
+    for step in range(10, STEPS + 1, 10):
+        yield _measurement("training", "loss", 0.02 + 2.3 * np.exp(-3 * score * step / STEPS), step=step)
+    for layer in range(2 if isinstance(run.model.feedforward, Mixture) else 0):
+        share = np.exp(rng.standard_normal(run.model.feedforward.experts))
+        for expert, load in enumerate(share / share.sum()):
+            yield _measurement("routing", "load", load, part=f"layer {layer} expert {expert}", step=STEPS)
+
+
+def _measurement(evaluation, metric, value, *, split="train", part="", step):
+    return Measurement(
+        evaluation=evaluation, split=split, metric=metric, value=float(value), count=100, step=step, part=part
+    )
+
+
+def _judge(points):
+    finished = sum(len(table) for table in points.values())
+    if not finished:
+        return Verdict(outcome="not run", measured="")
+    return Verdict(outcome="holds", measured=f"{finished} points of {', '.join(points)}: <at E=16> & above.")
+
+
+def _study(task, question):
+    claim = Claim(
+        says="With the active parameters fixed, more experts keep improving memorization, while reasoning saturates.",
+        source="abstract",
+        judge=_judge,
+    )
+    score = Score(evaluation="exact_match", split="test", metric="accuracy", label="exact recall")
+    notes = "The learning rate was searched beforehand; sizes are smaller than the paper's."
+    return Study(question=question, runs=lambda scale: runs_of(task), score=score, claims=(claim,), notes=notes)
+
+
+@pytest.fixture(scope="session")
+def studies():
+    return {
+        "phone_book": _study(PhoneBook(), "Does an expert's parameter store as many numbers as a dense one?"),
+        "shortest_path": _study(ShortestPath(), "Do experts help to find a shortest path?"),
+    }
+
+
+@pytest.fixture(scope="session")
+def store(studies, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    for study in studies.values():
+        for run in study.runs("laptop")[:-1]:  # the last is missing
+            counts = count(run.model, 40)
+            row = counts.row(length=13) | {"training_flops": counts.training_flops_per_token(13) * STEPS * 8 * 13}
+            failed = run.recipe.learning_rate == FAILING
+            reason = "diverged at step 120: loss is nan" if failed else ""
+            found = [] if failed else measurements(run, counts)
+            store.write(run, "failed" if failed else "complete", reason, row, FACTS, found)
+    return store
+
+
+@pytest.fixture(scope="session")
+def folder(store, studies, tmp_path_factory):
+    """The report of the store."""
+    folder = tmp_path_factory.mktemp("report")
+    assert write_report(store, studies, "laptop", folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_folder(studies, tmp_path_factory):
+    """The report of a store that holds nothing yet."""
+    folder = tmp_path_factory.mktemp("empty")
+    write_report(Store(folder / "none"), studies, "laptop", folder)
+    return folder

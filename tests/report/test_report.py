@@ -1,0 +1,124 @@
+import dataclasses
+import html
+import re
+
+import pytest
+
+from parrotlab.report._contents import section
+from parrotlab.report.report import write_report
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def markdown(folder):
+    return (folder / "RESULTS.md").read_text()
+
+
+def rows(page, place):
+    """The cells of a section's table, without their tags."""
+    table = page[page.index(f'<section id="{place}"') :]
+    body = table[table.index("<tbody>") : table.index("</tbody>")]
+    cells = (re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", body, re.DOTALL))
+    return [[html.unescape(re.sub(r"<.*?>", "", cell)).strip() for cell in row] for row in cells]
+
+
+def test_the_same_store_gives_the_same_page(store, studies, folder, tmp_path):
+    write_report(store, studies, "laptop", tmp_path)
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert len(files) == 2 + 3 * (2 * 4 + 1)  # page and Markdown; four pictures a task and the rates, in three formats
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
+
+
+def test_the_page_asks_nobody_for_anything(page):
+    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"""(?:https?:)?//[a-z][^"'\s<)]+""", re.sub(r"// .*", "", page))) <= namespaces
+    assert not re.search(r"<(link|img|iframe)\b|<script[^>]+src=|@import", page)
+
+
+def test_no_id_stands_twice(page):
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_planned_run_is_listed_whatever_became_of_it(page, studies):
+    listed = {row[-1]: row[2] for row in rows(page, "runs")}
+    for study in studies.values():
+        *made, missing = study.runs("laptop")
+        assert {listed[run.fingerprint] for run in made} == {"complete", "failed: diverged at step 120: loss is nan"}
+        assert listed[missing.fingerprint] == "missing"
+    assert "46 planned: 42 complete, 2 failed, 2 missing." in page
+
+
+def test_failures_are_told_in_the_markdown_too(markdown):
+    assert "46 planned: 42 complete, 2 failed, 2 missing." in markdown
+    assert markdown.count("diverged at step 120: loss is nan") == 2
+
+
+def test_verdicts_come_with_what_the_paper_says_and_what_we_measured(page, markdown):
+    assert page.count("while reasoning saturates.") == 2
+    assert page.count("42 points of phone_book, shortest_path: &lt;at E=16&gt; &amp; above.") == 2  # text, never tags
+    assert markdown.count("&lt;at E=16> & above. | **holds** |") == 2
+
+
+def test_rates_are_near_one_for_memorization_and_near_nothing_for_reasoning(page):
+    table = {(task, design): rate for task, design, rate, *_ in rows(page, "rates")}
+    assert len(table) == 12
+    assert float(table["phone book", "MoE d=16 E=8 top-2"]) == pytest.approx(1, abs=0.25)
+    assert float(table["shortest path", "MoE d=16 E=8 top-2"]) == pytest.approx(0, abs=0.25)
+
+
+def test_a_mixture_above_the_ladder_is_a_bound_and_has_no_closed_interval(page):
+    rates = {(task, design): (rate, interval) for task, design, rate, interval, *_ in rows(page, "rates")}
+    rate, _ = rates["phone book", "MoE d=32 E=16 top-2"]
+    assert rate.startswith("≥")
+    assert rates["phone book", "MoE d=32 E=8 top-2"][1].endswith("to open")
+
+
+def test_bits_are_told_where_they_were_counted(page):
+    assert {task for task, *_ in rows(page, "memory")} == {"phone book"}
+
+
+def test_every_link_of_the_markdown_leads_to_a_file(folder, markdown):
+    targets = re.findall(r"\]\(([^)]+)\)", markdown)
+    assert len(targets) == 2 * (4 + 4 * 2) + 1
+    assert all((folder / target).is_file() for target in targets)
+
+
+def test_tables_of_the_markdown_have_as_many_cells_as_their_heads(markdown):
+    for table in re.findall(r"(?:^\|.*\n)+", markdown, re.MULTILINE):
+        assert len({re.sub(r"\\\|", "", row).count("|") for row in table.splitlines()}) == 1, table
+
+
+def test_runs_outside_the_plan_play_no_part(store, studies):
+    """A plan without the mixtures has no rate, although the store holds their runs."""
+    study = studies["phone_book"]
+    dense = dataclasses.replace(study, runs=lambda scale: study.runs(scale)[:9])
+    part = section("phone_book", dense, "laptop", store.runs(), store.table())
+    assert len(part.runs) == 9
+    assert set(part.parts[0].points.family) == {"dense"}
+    assert not len(part.parts[0].rates)
+
+
+def test_mixtures_without_a_ladder_say_why_they_have_no_rate(store, studies):
+    study = studies["phone_book"]
+    mixtures = dataclasses.replace(study, runs=lambda scale: study.runs(scale)[-5:])
+    (part,) = section("phone_book", mixtures, "laptop", store.runs(), store.table()).parts
+    assert "a ladder needs dense models" in part.refusal
+
+
+def test_an_empty_store_is_reported_as_not_run(empty_folder):
+    page = (empty_folder / "report.html").read_text()
+    assert "Not answered yet" in page
+    assert page.count("not run</p>") == 2
+    assert {row[2] for row in rows(page, "runs")} == {"missing"}
+    assert "none in the store" in page
+
+
+def test_provenance_comes_from_the_runs_and_not_from_the_clock(page):
+    for fact in ("2026-01-02", "0123456789ab", "a made-up machine", "torch 2.13.0", "550 seconds over 44 runs"):
+        assert fact in page

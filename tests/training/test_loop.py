@@ -1,0 +1,82 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from fakes import Digits, design, mixture
+
+from parrotlab.model.transformer import build
+from parrotlab.training.devices import device
+from parrotlab.training.loop import train
+from parrotlab.training.recipe import Recipe
+from parrotlab.training.step import Step
+
+CPU = device("cpu")
+RECIPE = Recipe(steps=30, rows=8, learning_rate=1e-2)
+
+
+def begin(model_design, seeds, rates, recipe=RECIPE, where=CPU):
+    model = build(model_design, 10, seeds if len(seeds) > 1 else seeds[0], where.name)
+    return Step(model, recipe, rates, where)
+
+
+@pytest.mark.parametrize("model_design", [design(), mixture(), mixture(shared=1, gated=False)])
+def test_the_loss_falls(model_design):
+    losses = [p.loss_R[0] for p in train(begin(model_design, [0], [1e-2]), Digits(), RECIPE, [0], CPU)]
+    assert len(losses) == RECIPE.steps
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
+
+
+@pytest.mark.parametrize("model_design", [design(), mixture()])
+def test_a_replica_trains_as_it_would_alone(model_design):
+    seeds, rates = [3, 4, 3], [1e-2, 1e-2, 3e-3]
+    together = list(train(begin(model_design, seeds, rates), Digits(), RECIPE, seeds, CPU))
+    for index, (seed, rate) in enumerate(zip(seeds, rates)):
+        alone = list(train(begin(model_design, [seed], [rate]), Digits(), RECIPE, [seed], CPU))
+        np.testing.assert_allclose([p.loss_R[index] for p in together], [p.loss_R[0] for p in alone], rtol=1e-4)
+        choices = [p.choices_LRE[:, index] for p in together]
+        np.testing.assert_array_equal(choices, [p.choices_LRE[:, 0] for p in alone])
+
+
+def test_a_replica_that_diverges_leaves_the_others_as_they_were():
+    recipe = dataclasses.replace(RECIPE, warmup=0.0, weight_decay=0.0)
+    seeds, rates = [0, 1], [1e12, 1e-2]
+    together = list(train(begin(mixture(), seeds, rates, recipe), Digits(), recipe, seeds, CPU))
+    assert together[-1].diverged_R.tolist() == [True, False]
+    alone = list(train(begin(mixture(), [1], [1e-2], recipe), Digits(), recipe, [1], CPU))
+    np.testing.assert_allclose(together[-1].loss_R[1], alone[-1].loss_R[0], rtol=1e-4)
+
+
+def test_training_ends_when_every_replica_has_diverged():
+    recipe = dataclasses.replace(RECIPE, warmup=0.0, weight_decay=0.0)
+    progress = list(train(begin(design(), [0], [1e12], recipe), Digits(), recipe, [0], CPU))
+    assert progress[-1].diverged_R.all()
+    assert progress[-1].step < recipe.steps
+
+
+def test_every_choice_falls_on_some_expert():
+    for progress in train(begin(mixture(), [0], [1e-2]), Digits(), RECIPE, [0], CPU):
+        np.testing.assert_array_equal(progress.choices_LRE.sum(axis=-1), 8 * 4 * 2)  # rows, positions, choices
+        np.testing.assert_array_equal(progress.dropped_LR, 0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model_design", [design(width=32), mixture(), mixture(shared=1)])
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_the_captured_step_trains_as_the_plain_one(model_design, seeds):
+    recipe = dataclasses.replace(RECIPE, steps=250)  # windows of three steps, and a last one that is shorter
+    plain, fast = device("cuda", fast_steps=False), device("cuda")
+    losses = [
+        np.stack(
+            [
+                p.loss_R
+                for p in train(
+                    begin(model_design, seeds, [1e-2] * len(seeds), recipe, where), Digits(), recipe, seeds, where
+                )
+            ]
+        )
+        for where in (plain, fast)
+    ]
+    np.testing.assert_allclose(losses[1][:10], losses[0][:10], rtol=0.02)  # bfloat16 rounds to 1 in 256
+    np.testing.assert_allclose(losses[1].mean(), losses[0].mean(), rtol=0.05)
