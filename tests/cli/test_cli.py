@@ -1,3 +1,4 @@
+import doctest
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from parrotlab import __version__, cli
+from parrotlab.cli import _show
 from parrotlab.cli._show import show_json, show_table
 
 LABORATORY = Path(__file__).parent.parent / "execution"
@@ -128,6 +130,10 @@ def test_tables_shorten_for_the_eye_and_keep_whole_lines_in_a_pipe(capsys):
     assert "3.41M" in lines[1]
 
 
+def test_numbers_are_said_as_the_docstrings_show():
+    assert doctest.testmod(_show).failed == 0
+
+
 def test_json_has_no_nan(capsys):
     show_json([{"value": float("nan"), "path": Path("x")}])
     assert json.loads(capsys.readouterr().out) == [{"value": None, "path": "x"}]
@@ -196,3 +202,14 @@ def test_training_that_ends_well_is_code_0_and_any_loss_is_code_1(tmp_path):
     assert code == 1
     assert "1 of 2 runs complete, 1 failed" in error
     assert "loss is nan" in error
+
+
+def test_verdicts_follow_the_claims_and_a_study_that_was_not_run_says_so(tmp_path):
+    from parrotlab.cli.report import verdicts
+    from parrotlab.results.store import Store
+    from parrotlab.studies.study import load
+
+    studies = {name: load(name) for name in ("phone_book", "shortest_path")}
+    rows = verdicts(Store(tmp_path), studies, {name: study.runs("smoke") for name, study in studies.items()})
+    assert [row["says"] for row in rows] == [claim.says for study in studies.values() for claim in study.claims]
+    assert {row["verdict"] for row in rows} == {"not run"}

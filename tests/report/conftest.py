@@ -3,6 +3,7 @@
 One run failed and one is missing.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,18 +111,33 @@ def studies():
     }
 
 
+def fill(store, runs):
+    """Writes the runs as if they had been trained."""
+    for run in runs:
+        counts = count(run.model, 40)
+        row = counts.row(length=13) | {"training_flops": counts.training_flops_per_token(13) * STEPS * 8 * 13}
+        failed = run.recipe.learning_rate == FAILING
+        reason = "diverged at step 120: loss is nan" if failed else ""
+        store.write(
+            run, "failed" if failed else "complete", reason, row, FACTS, [] if failed else measurements(run, counts)
+        )
+
+
 @pytest.fixture(scope="session")
 def store(studies, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     for study in studies.values():
-        for run in study.runs("laptop")[:-1]:  # the last is missing
-            counts = count(run.model, 40)
-            row = counts.row(length=13) | {"training_flops": counts.training_flops_per_token(13) * STEPS * 8 * 13}
-            failed = run.recipe.learning_rate == FAILING
-            reason = "diverged at step 120: loss is nan" if failed else ""
-            found = [] if failed else measurements(run, counts)
-            store.write(run, "failed" if failed else "complete", reason, row, FACTS, found)
+        fill(store, study.runs("laptop")[:-1])  # the last is missing
     return store
+
+
+@pytest.fixture(scope="session")
+def two_books(studies, tmp_path_factory):
+    """A store and a study of books of two sizes; all runs are there."""
+    runs = runs_of(PhoneBook(entries=1000)) + runs_of(PhoneBook(entries=2000))
+    store = Store(tmp_path_factory.mktemp("books"))
+    fill(store, runs)
+    return store, dataclasses.replace(studies["phone_book"], runs=lambda scale: runs)
 
 
 @pytest.fixture(scope="session")

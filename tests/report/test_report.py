@@ -111,6 +111,16 @@ def test_mixtures_without_a_ladder_say_why_they_have_no_rate(store, studies):
     assert "a ladder needs dense models" in part.refusal
 
 
+def test_books_of_several_sizes_are_compared_size_by_size(two_books):
+    store, study = two_books
+    both = section("phone_book", study, "laptop", store.runs(), store.table())
+    assert [part.name for part in both.parts] == ["phone_book_entries_1000", "phone_book_entries_2000"]
+    assert all(set(part.measurements.fingerprint) == set(part.points.fingerprint) for part in both.parts)
+    known = both.books.set_index("label").text
+    assert known["MoE d=32 E=16 top-2"] == "at least the largest tested, 2,000"
+    assert known["dense d=8"] == "less than the smallest tested, 1,000"
+
+
 def test_an_empty_store_is_reported_as_not_run(empty_folder):
     page = (empty_folder / "report.html").read_text()
     assert "Not answered yet" in page

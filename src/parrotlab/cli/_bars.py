@@ -81,8 +81,13 @@ class Bars:
 
 def label(run: Run) -> str:
     """A run in a few words: ``phone_book, dense d=32, learning rate 0.008, seed 1``."""
-    feedforward = run.model.feedforward
     task = type(run.task).__module__.rpartition(".")[2]
-    experts, active = getattr(feedforward, "experts", 0), getattr(feedforward, "active", 0)
-    kind = f"MoE d={run.model.width} E={experts} top-{active}" if experts else f"dense d={run.model.width}"
-    return f"{task}, {kind}, learning rate {run.recipe.learning_rate:.3g}, seed {run.seed}"
+    return f"{task}, {design(run)}, learning rate {run.recipe.learning_rate:.3g}, seed {run.seed}"
+
+
+def design(run: Run) -> str:
+    """The model as figures and reports call it: ``MoE d=32 E=8 top-2``."""
+    from parrotlab.analysis.points import label as label_of
+    from parrotlab.spec import encode, flatten
+
+    return label_of(flatten({"model": encode(run.model)}))

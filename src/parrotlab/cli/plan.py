@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from parrotlab.cli._bars import label
+from parrotlab.cli._bars import design
 from parrotlab.cli._plans import CORES
 from parrotlab.cli._show import duration, say, short, show_json, show_table
 
@@ -31,7 +31,7 @@ def plan(
         studies: Names of studies, or all.
         scale: smoke, laptop, gpu or paper.
         store: The folder of results.
-        workers: Processes side by side on a CPU; a GPU has one.
+        workers: Processes side by side on a CPU; a GPU is shared by at most three.
         device: What the times are estimated for; it need not be here.
         json: Print JSON.
     """
@@ -47,7 +47,11 @@ def plan(
     plans = planned(chosen(studies), scale)
     found = {run: Store(store).find(run) for runs in plans.values() for run in runs}
     rows = [_row(name, run, found[run], device) for name, runs in plans.items() for run in runs]
-    (show_json if json else show_table)(rows)
+    if json:
+        show_json(rows)
+    else:
+        for name in plans:
+            show_table([_line(row) for row in rows if row["study"] == name], title=name)
     missing = [run for run, record in found.items() if record is None]
     flops = short(sum(costs(run)["training_flops"] for run in missing))
     seconds = sum(estimate.seconds(run, device) for run in missing) / (1 if device == "cuda" else workers)
@@ -64,12 +68,18 @@ def _row(study: str, run: Run, record: Record | None, device: str) -> dict[str, 
     cost = costs(run)
     return {
         "study": study,
-        "run": label(run),
+        "design": design(run),
+        "rate": run.recipe.learning_rate,
+        "seed": run.seed,
         "total": cost["total_parameters"],
         "active": cost["active_parameters"],
         "steps": run.recipe.steps,
         "FLOPs": cost["training_flops"],
-        "rough_seconds": round(estimate.seconds(run, device), 1),
+        "seconds": round(estimate.seconds(run, device), 1),
         "stored": record.status if record else "no",
         "fingerprint": run.fingerprint,
     }
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("study", "fingerprint")}

@@ -51,11 +51,13 @@ def verdicts(store: Store, studies: dict[str, Study], plans: dict[str, tuple[Run
     """Each claim and what became of it."""
     from parrotlab.analysis.points import points
 
-    table, rows = store.table(), []
-    for name, study in studies.items():
-        names = [run.fingerprint for run in plans[name]]
-        measured = points(table.loc[table.fingerprint.isin(names), :], study.score)
-        for claim in study.claims:
-            verdict = claim.judge(measured)
-            rows.append({"study": name, "says": claim.says, "verdict": verdict.outcome, "measured": verdict.measured})
-    return rows
+    table = store.table()
+    measured = {
+        name: points(table.loc[table.fingerprint.isin([run.fingerprint for run in runs]), :], studies[name].score)
+        for name, runs in plans.items()
+    }
+    judged = [(name, claim, claim.judge(measured)) for name, study in studies.items() for claim in study.claims]
+    return [
+        {"study": name, "says": claim.says, "verdict": verdict.outcome, "measured": verdict.measured}
+        for name, claim, verdict in judged
+    ]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from parrotlab.evals.evaluation import Logits
+from parrotlab.model.loss import token_losses
 from parrotlab.tasks.task import Batch, Split, Task
-from parrotlab.training.step import token_losses
 
 TOKENS = 65_536  # of one forward pass; bounds memory, changes nothing else
 

@@ -1,7 +1,7 @@
 """Many runs on this machine: processes train them side by side, and whoever asked hears the news.
 
 On CPUs each worker has one thread: several small models side by side are faster than one after the other
-on many threads. On CUDA one worker has the device. A worker hears its next stack of runs through a pipe of
+on many threads. On CUDA a few share the device. A worker hears its next stack of runs through a pipe of
 its own and answers through it, so that one that is killed takes nothing with it but its current stack, which
 goes on from its checkpoint next time; and a worker whose parent has died notices and stops too.
 """
@@ -33,6 +33,9 @@ HEARTBEAT_SECONDS = 0.5
 """How soon a request to stop is noticed."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 """Of a worker on a CPU, before it imports torch: the spinning threads of several workers slow each other down."""
+
+CUDA_WORKERS = 3
+"""Processes that share a GPU: while one trains, the others compile their next steps, which takes half a minute."""
 
 State = Literal["training", "complete", "failed", "interrupted", "busy", "broken", "lost"]
 
@@ -73,7 +76,7 @@ def train_all(
 
     stacks = house.stacks(runs, device)
     waiting = deque(sorted(stacks, key=seconds, reverse=True))
-    room = 1 if device.is_cuda else workers
+    room = min(workers, CUDA_WORKERS) if device.is_cuda else workers
     crew: list[_Worker] = []
     stopped = False
 

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Activate = Callable[[Tensor], Tensor]
+ALIGNED = 8
+"""Grouped products read rows of 16 bytes; other widths are padded to it."""
 
 
 def expert_outputs_reference(
@@ -72,7 +74,13 @@ def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tens
     """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
     if x_SD.dtype == torch.bfloat16:
         ends_E = choices_E.flatten().cumsum(0).to(torch.int32)
-        return F.grouped_mm(x_SD, weight_EDF.flatten(0, -3).to(x_SD.dtype), offs=ends_E)
+        weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
+        inputs, outputs = weight_EDF.shape[-2:]
+        spare_inputs, spare_outputs = -inputs % ALIGNED, -outputs % ALIGNED
+        padded_SF = F.grouped_mm(
+            F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
+        )
+        return padded_SF[:, :outputs]
     sizes = [int(size) for size in choices_E.flatten().tolist()]
     return _LoopedProduct.apply(x_SD, weight_EDF, sizes)
 

@@ -58,7 +58,7 @@ class LanguageModel(nn.Module):
     def forward(self, tokens_BT: Tensor) -> tuple[Tensor, list[Routing]]:
         """[*R, B, T] tokens -> [*R, B, T, V] logits, and the routing of each mixture layer."""
         tokens_N = tokens_BT.flatten(-2)
-        x_ND = self._embed(tokens_N)
+        x_ND = self.embed(tokens_N)
         design = self.design
         angles = rotation(
             tokens_BT.shape[-1], design.width // design.attention.heads, design.attention.rope_theta, x_ND.device
@@ -68,8 +68,21 @@ class LanguageModel(nn.Module):
             x_ND, routing = block(x_ND, tokens_N, angles)
             if routing is not None:
                 routings.append(routing)
-        head_DV = self.embedding_VD.mT if design.tied else self.head_DV
-        return (self.norm(x_ND) @ head_DV).unflatten(-2, tokens_BT.shape[-2:]), routings
+        return self.unembed(x_ND).unflatten(-2, tokens_BT.shape[-2:]), routings
+
+    def embed(self, tokens_N: Tensor) -> Tensor:
+        """[*R, N] tokens -> [*R, N, D] in the weights' precision."""
+        if self.vocabulary <= ONE_HOT and tokens_N.is_cuda:
+            one_hot_NV = F.one_hot(tokens_N, self.vocabulary).to(self.embedding_VD.dtype)
+            return (one_hot_NV @ self.embedding_VD).to(self.embedding_VD.dtype)
+        if not self.stack:
+            return F.embedding(tokens_N, self.embedding_VD)
+        offsets = self.vocabulary * torch.arange(self.stack[0], device=tokens_N.device)
+        return F.embedding(tokens_N + offsets.unsqueeze(-1), self.embedding_VD.flatten(0, 1))
+
+    def unembed(self, x_ND: Tensor) -> Tensor:
+        """[*R, N, D] -> [*R, N, V] logits."""
+        return self.norm(x_ND) @ (self.embedding_VD.mT if self.design.tied else self.head_DV)
 
     def adjust_(self, routings: Sequence[Routing]) -> None:
         """Lets routers that follow their load see it; called after each training step."""
@@ -85,15 +98,6 @@ class LanguageModel(nn.Module):
         state = self.state_dict()
         lone.load_state_dict({name: state[name][index] if self.stack else state[name] for name in state}, assign=True)
         return lone
-
-    def _embed(self, tokens_N: Tensor) -> Tensor:
-        if self.vocabulary <= ONE_HOT and tokens_N.is_cuda:
-            with torch.autocast("cuda", enabled=False):
-                return F.one_hot(tokens_N, self.vocabulary).to(self.embedding_VD.dtype) @ self.embedding_VD
-        if not self.stack:
-            return F.embedding(tokens_N, self.embedding_VD)
-        offsets = self.vocabulary * torch.arange(self.stack[0], device=tokens_N.device)
-        return F.embedding(tokens_N + offsets.unsqueeze(-1), self.embedding_VD.flatten(0, 1))
 
 
 class Block(nn.Module):

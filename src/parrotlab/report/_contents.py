@@ -163,8 +163,9 @@ def _part(name: str, task: str, chosen: pd.DataFrame, table: pd.DataFrame, alone
     told = ["label", "family", "width", "experts", "total", "seed", "fingerprint"]
     measured = ["fingerprint", "evaluation", "split", "metric", "part", "step", "value"]
     rates, refusal = _rates(chosen)
+    slug = re.sub("[^a-z0-9]+", "_", task.lower())
     return Part(
-        name=name if alone else f"{name}_{re.sub('[^a-z0-9]+', '_', task.lower())}",
+        name=name if alone or slug == name else f"{name}_{slug.removeprefix(f'{name}_')}",
         task=task,
         points=chosen,
         rates=rates.assign(task=task),

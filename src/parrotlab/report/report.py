@@ -74,8 +74,8 @@ def inline(drawing: str, says: str, name: str) -> str:
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r'\bid="', f'id="{name}-', drawing)
     drawing = re.sub(r'(url\(|href=")#', rf"\1#{name}-", drawing)
-    size = re.compile(r' width="[^"]*" height="[^"]*"')
-    return size.sub(f' role="img" aria-label="{escape(says)}"', drawing, count=1)
+    told = f' role="img" aria-label="{escape(says)}"'
+    return re.sub(r' width="[^"]*" height="[^"]*"', lambda size: told, drawing, count=1)
 
 
 def _pictures(sections: list[contents.Section]) -> dict[str, Picture]:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("parrotlab", "torch", "numpy", "triton")
+from parrotlab import __version__
+
+PACKAGES = ("torch", "numpy", "triton")
 
 
 @functools.cache
 def provenance() -> dict[str, object]:
-    """``commit`` (with ``+`` if files were changed since; empty outside a checkout) and ``versions``."""
+    """``commit`` (with ``+`` if files were changed since) and ``versions``.
+
+    Outside a checkout, in a container say, the commit is what the environment variable PARROTLAB_COMMIT says.
+    """
     return {"commit": _commit(), "versions": _versions()}
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {"parrotlab": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -33,7 +39,7 @@ def _commit() -> str:
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return os.environ.get("PARROTLAB_COMMIT", "")
     return head + ("+" if changed else "")
 
 

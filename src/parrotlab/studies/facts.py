@@ -13,10 +13,10 @@ from parrotlab.studies.study import Claim, Scale, Study
 from parrotlab.tasks.facts import Facts
 
 TASKS: dict[Scale, Facts] = {
-    "smoke": Facts(name="sample", entries=32),
-    "laptop": Facts(name="trex_pararel", entries=2_000),
-    "gpu": Facts(name="trex_pararel", entries=20_000),
-    "paper": Facts(name="geonames_cities5000", entries=60_000),
+    "smoke": Facts(file="sample", entries=32),
+    "laptop": Facts(file="trex_pararel", entries=2_000),
+    "gpu": Facts(file="trex_pararel", entries=20_000),
+    "paper": Facts(file="geonames_cities5000", entries=60_000),
 }
 
 GRIDS: dict[Scale, Grid] = {

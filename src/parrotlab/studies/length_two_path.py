@@ -12,10 +12,10 @@ from parrotlab.studies.study import Claim, Scale, Study
 from parrotlab.tasks.length_two_path import LengthTwoPath
 
 TASKS: dict[Scale, LengthTwoPath] = {
-    "smoke": LengthTwoPath(vertices=5, encoding="split", examples=256),
-    "laptop": LengthTwoPath(vertices=12, encoding="split", examples=100_000),
-    "gpu": LengthTwoPath(vertices=24, encoding="split", examples=500_000),
-    "paper": LengthTwoPath(vertices=64, encoding="split", examples=1_000_000),
+    "smoke": LengthTwoPath(vertices=5, encoding="split", train_examples=256),
+    "laptop": LengthTwoPath(vertices=12, encoding="split", train_examples=100_000),
+    "gpu": LengthTwoPath(vertices=24, encoding="split", train_examples=500_000),
+    "paper": LengthTwoPath(vertices=64, encoding="split", train_examples=1_000_000),
 }
 QUESTIONS = 2_000
 """Held-out graphs asked."""
@@ -69,7 +69,7 @@ def runs(scale: Scale) -> tuple[Run, ...]:
         Loss(split="test", count=QUESTIONS),
         Loss(split="train", count=QUESTIONS),
     )
-    return GRIDS[scale].runs(task, task.examples, evaluations)
+    return GRIDS[scale].runs(task, task.train_examples, evaluations)
 
 
 STUDY = Study(

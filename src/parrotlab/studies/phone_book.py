@@ -19,7 +19,7 @@ from parrotlab.tasks.phone_book import PhoneBook
 TASKS: dict[Scale, PhoneBook] = {
     "smoke": PhoneBook(entries=64),
     "laptop": PhoneBook(entries=2_000),
-    "gpu": PhoneBook(entries=150_000),
+    "gpu": PhoneBook(entries=120_000),
     "paper": PhoneBook(entries=2_000_000),
 }
 
@@ -46,7 +46,7 @@ GRIDS: dict[Scale, Grid] = {
         experts=(8, 16, 32, 64),
         rates=(4e-3, 8e-3),
         seeds=(0, 1, 2),
-        epochs=50,
+        epochs=48,
         rows=1_000,
     ),
     "paper": Grid(

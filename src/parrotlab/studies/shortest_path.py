@@ -16,10 +16,10 @@ from parrotlab.studies.study import Claim, Scale, Study
 from parrotlab.tasks.shortest_path import ShortestPath
 
 TASKS: dict[Scale, ShortestPath] = {
-    "smoke": ShortestPath(vertices=5, edge_probability=0.4, max_hops=3, examples=256, spare_labels=1),
-    "laptop": ShortestPath(vertices=7, edge_probability=0.35, max_hops=4, examples=100_000, spare_labels=1),
-    "gpu": ShortestPath(vertices=12, edge_probability=0.25, max_hops=5, examples=500_000, spare_labels=2),
-    "paper": ShortestPath(vertices=30, edge_probability=0.1, max_hops=8, examples=1_000_000, spare_labels=4),
+    "smoke": ShortestPath(vertices=5, edge_probability=0.4, max_hops=3, train_examples=256, spare_labels=1),
+    "laptop": ShortestPath(vertices=7, edge_probability=0.35, max_hops=4, train_examples=100_000, spare_labels=1),
+    "gpu": ShortestPath(vertices=12, edge_probability=0.25, max_hops=5, train_examples=400_000, spare_labels=2),
+    "paper": ShortestPath(vertices=30, edge_probability=0.1, max_hops=8, train_examples=1_000_000, spare_labels=4),
 }
 QUESTIONS = 2_000
 """Held-out graphs asked; 1,000 in the paper."""
@@ -47,7 +47,7 @@ GRIDS: dict[Scale, Grid] = {
         experts=(8, 32, 64),
         rates=(2.5e-3, 5e-3),
         seeds=(0, 1, 2),
-        epochs=6,
+        epochs=5,
         rows=512,
     ),
     "paper": Grid(
@@ -77,7 +77,7 @@ def runs(scale: Scale) -> tuple[Run, ...]:
         Loss(split="test", count=QUESTIONS),
         Loss(split="train", count=QUESTIONS),
     )
-    return GRIDS[scale].runs(task, task.examples, evaluations)
+    return GRIDS[scale].runs(task, task.train_examples, evaluations)
 
 
 STUDY = Study(

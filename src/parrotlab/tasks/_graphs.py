@@ -1,4 +1,4 @@
-"""Random graphs in batches: keys that draw and shuffle edges, neighbours as bit masks, shortest paths by bit operations.
+"""Random graphs in batches: keys that draw and shuffle edges, neighbours as bit masks, shortest paths by bits.
 
 N graphs of V vertices · P pairs of vertices, possible edges · S slots for edges · H hops. Where a loop runs over
 vertices or hops the graphs are the last axis, so that numpy works on long vectors.
@@ -80,28 +80,42 @@ def _powers(vertices: int, start: int) -> np.ndarray:
 
 
 def hash_edges(tokens_NS2: np.ndarray) -> np.ndarray:
-    """[N] uint32 hash of a set of edges, whatever their order and orientation; two equal tokens are padding."""
+    """[N] uint64 hash of a set of edges, whatever their order and orientation; two equal tokens are padding."""
     codes_NS = np.ascontiguousarray(tokens_NS2, dtype=np.uint8).view(np.uint16)[..., 0]
-    return _edge_hashes().take(codes_NS).sum(axis=1, dtype=np.uint32)
+    return _edge_hashes().take(codes_NS).sum(axis=1, dtype=np.uint64)
+
+
+def hash_masks(masks_VN: np.ndarray) -> np.ndarray:
+    """[N] the same hash of graphs given as masks: bit v of u's mask counts as v's power of two times u's number."""
+    return (masks_VN.astype(np.uint64) * _vertex_hashes()[: len(masks_VN), None]).sum(axis=0)
+
+
+@functools.cache
+def _vertex_hashes() -> np.ndarray:
+    return hash_rows(np.arange(256)[:, None])
 
 
 @functools.cache
 def _edge_hashes() -> np.ndarray:
-    ends_N2 = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    hash_N = (hash_rows(np.sort(ends_N2, axis=1)) >> np.uint64(32)).astype(np.uint32)
-    hash_N[ends_N2[:, 0] == ends_N2[:, 1]] = 0
-    return hash_N
+    """[256 · 256] the hash of each edge by the two bytes of its ends."""
+    powers_V = np.uint64(1) << (np.arange(256, dtype=np.uint64) % np.uint64(MOST_VERTICES))
+    hash_VV = np.outer(_vertex_hashes(), powers_V)
+    hash_VV += hash_VV.T
+    np.fill_diagonal(hash_VV, 0)
+    return hash_VV.reshape(-1)
 
 
-def shortest_paths(masks_VN: np.ndarray, source_N: np.ndarray, target_N: np.ndarray, most_hops: int) -> np.ndarray:
-    """[N, H] int8 the vertices behind the source on the lexicographically smallest shortest path, then -1.
+def shortest_paths(
+    masks_VN: np.ndarray, source_N: np.ndarray, target_N: np.ndarray, most_hops: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """[N, H] int8 the vertices behind the source on the lexicographically smallest shortest path, then -1; [N] its hops.
 
-    All -1 where no path of at most ``most_hops`` edges joins source and target.
+    0 hops where no path of at most ``most_hops`` edges joins source and target, which must differ.
     """
     balls_HN, hops_N = _balls(masks_VN, target_N, source_N, most_hops)
     paths_NH = np.full((len(source_N), most_hops), -1, dtype=np.int8)
     rows = np.flatnonzero(hops_N)
-    here, left = source_N[rows].astype(np.intp), hops_N[rows].astype(np.intp)
+    here, left = source_N[rows].astype(np.intp), hops_N[rows]
     for step in range(most_hops):
         left -= 1
         nearer = balls_HN.reshape(-1).take(left * len(source_N) + rows)
@@ -110,19 +124,19 @@ def shortest_paths(masks_VN: np.ndarray, source_N: np.ndarray, target_N: np.ndar
         paths_NH.reshape(-1)[rows * most_hops + step] = here
         on = np.flatnonzero(left)
         rows, here, left = rows[on], here[on], left[on]
-    return paths_NH
+    return paths_NH, hops_N
 
 
 def _balls(
     masks_VN: np.ndarray, centre_N: np.ndarray, goal_N: np.ndarray, most_hops: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[H + 1, N] the vertices within 0, 1, ... hops of a centre, as far as its goal, and [N] the goal's distance, or 0."""
+    """[H + 1, N] the vertices within 0, 1, ... hops of a centre, as far as its goal, and [N] the distance or 0."""
     word = masks_VN.dtype.type
     vertices_V1 = np.arange(len(masks_VN), dtype=word)[:, None]
     goal_N = word(1) << goal_N.astype(word)
     balls_HN = np.zeros((most_hops + 1, len(centre_N)), dtype=word)
     balls_HN[0] = word(1) << centre_N.astype(word)
-    hops_N = np.zeros(len(centre_N), dtype=np.int8)
+    hops_N = np.zeros(len(centre_N), dtype=np.intp)
     rows, near_VN, ball_N = np.arange(len(centre_N)), masks_VN, balls_HN[0]
     for hops in range(1, most_hops + 1):
         inside_VN = -((ball_N >> vertices_V1) & word(1))  # all ones for a vertex in the ball, else 0

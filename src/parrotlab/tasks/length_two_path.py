@@ -1,4 +1,4 @@
-"""Length-2 path: is there a vertex v with edges source - v - destination? The problem of the paper's theorems 3.2 and 3.3.
+"""Length-2 path: is there a vertex v with edges source - v - destination? The problem of theorems 3.2 and 3.3.
 
 The neighbours of source and of destination are two sets of vertices; a path of length 2 is a common element, so the
 question is set disjointness. It comes in two encodings.
@@ -14,9 +14,9 @@ destination's alone, and no single token sees both ends. QUESTION is token 4M, N
 ``edge_list``: the edges as pairs of vertex tokens in random order and orientation, padded on the left, then source and
 destination, then NO or YES; the vertices are named at random.
 
->>> task = LengthTwoPath(vertices=6, encoding="split", examples=100)
+>>> task = LengthTwoPath(vertices=6, encoding="split", train_examples=100)
 >>> task.text(task.examples("train", 1, seed=0).tokens_BT[0])
-'source 1100 destination 0010: no'
+'source 0101 destination 1010: no'
 
 Answers are balanced and nothing but a common element gives them away: the numbers of neighbours a and b are drawn
 first, each uniform from 1 to M // 2; then a random set of a vertices, and one of b that is disjoint from it (no) or has
@@ -49,7 +49,7 @@ class LengthTwoPath(Listed):
     """See above."""
     other_edges: int = 0
     """Edges of an edge list that touch neither source nor destination, and so say nothing."""
-    examples: int = 100_000
+    train_examples: int = 100_000
     """Size of the training set."""
 
     def __post_init__(self) -> None:
@@ -66,8 +66,8 @@ class LengthTwoPath(Listed):
                 f"{self.encoding} of {self.vertices} vertices has room for other_edges 0 to {most}, "
                 f"not {self.other_edges}"
             )
-        if self.examples < 1:
-            raise ValueError(f"a task needs 1 example or more, not examples={self.examples}")
+        if self.train_examples < 1:
+            raise ValueError(f"a task needs 1 example or more, not train_examples={self.train_examples}")
 
     @property
     def middle(self) -> int:
@@ -139,9 +139,11 @@ class LengthTwoPath(Listed):
 
     def listing(self, split: Split, seed: int) -> np.ndarray:
         """[N, T] uint16 rows, no and yes in turn."""
-        count = self.examples if split == "train" else TEST_EXAMPLES
+        count = self.train_examples if split == "train" else TEST_EXAMPLES
         halves = [
-            first_of_split(split, (count + 1) // 2, self._chunks(stream("length_two_path", seed, split, answer), answer))
+            first_of_split(
+                split, (count + 1) // 2, self._chunks(stream("length_two_path", seed, split, answer), answer)
+            )
             for answer in (0, 1)
         ]
         return np.stack(halves, axis=1).reshape(-1, self.length)[:count]
@@ -150,7 +152,7 @@ class LengthTwoPath(Listed):
         """[N] uint64 hash of the question, whatever the order and orientation of edges."""
         if self.encoding == "split":
             return hash_rows(tokens_NT[:, : self.prompt])
-        edges_N = _graphs.hash_edges(tokens_NT[:, : self.prompt - 2].reshape(len(tokens_NT), -1, 2))
+        edges_N = _graphs.hash_edges(tokens_NT[:, : self.prompt - 2].reshape(-1, self.edge_slots, 2))
         return hash_rows(np.stack([edges_N, *tokens_NT[:, self.prompt - 2 : self.prompt].T], axis=1))
 
     def text(self, tokens_T: np.ndarray) -> str:
@@ -179,7 +181,9 @@ class LengthTwoPath(Listed):
         present_N2M = np.concatenate([source_NM, destination_NM], axis=1)
         if present_N2M.sum(axis=1).max(initial=0) > self.edge_slots:
             raise ValueError(f"a row shows {self.edge_slots} edges, not {present_N2M.sum(axis=1).max()}")
-        ends_M2 = np.stack([np.tile(np.arange(self.middle), 2), np.repeat([self.middle, self.middle + 1], self.middle)], 1)
+        ends_M2 = np.stack(
+            [np.tile(np.arange(self.middle), 2), np.repeat([self.middle, self.middle + 1], self.middle)], 1
+        )
         order = np.argsort(present_N2M, axis=1, kind="stable")[:, -self.edge_slots :]
         ends_NS2 = ends_M2[order]
         ends_NS2[~np.take_along_axis(present_N2M, order, axis=1)] = self.question
@@ -194,7 +198,9 @@ class LengthTwoPath(Listed):
         while True:
             source_N1, destination_N1 = generator.integers(1, self.middle // 2, size=(2, CHUNK, 1), endpoint=True)
             rank_NM = generator.random((CHUNK, self.middle)).argsort(axis=1)
-            first_N1 = source_N1 - answer  # where the destination's neighbours begin: one before the source's end, or there
+            first_N1 = (
+                source_N1 - answer
+            )  # where the destination's neighbours begin: one before the source's end, or there
             tokens_NT = self.rows(
                 rank_NM < source_N1, (rank_NM >= first_N1) & (rank_NM < first_N1 + destination_N1)
             ).tokens_BT

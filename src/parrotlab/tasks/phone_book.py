@@ -2,7 +2,7 @@
 
 >>> task = PhoneBook(entries=100)
 >>> task.text(task.examples("train", 1, seed=0).tokens_BT[0])
-'qjxbe 48205913'
+'xqfao 45946315'
 
 Nothing about a name tells its number, so the test split, names whose own hash holds them out with numbers never
 trained on, is a control: a model is at chance there. Book sizes are the paper's; its lengths are unknown.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parrotlab.seeds import stream
-from parrotlab.tasks.task import TEST_EXAMPLES, Batch, Listed, Split, hash_rows, is_held_out
+from parrotlab.tasks.task import HELD_OUT, TEST_EXAMPLES, Batch, Listed, Split, hash_rows, is_held_out
 
 LETTERS = 26
 DIGITS = 10
@@ -93,23 +93,27 @@ class PhoneBook(Listed):
 def _names(letters: int, count: int, split: Split, generator: np.random.Generator) -> np.ndarray:
     """[N, L] distinct names of a split in random order: ``count`` of them, or all if there are fewer."""
     everything = LETTERS**letters
-    share = 1 / 2 if split == "train" else 1 / 32  # half of what the split holds, about
-    if count > everything * share:
-        return _of_split(generator.permutation(everything), letters, split)[:count]
-    numbers_N, names_NL = np.empty(0, dtype=np.int64), np.empty((0, letters), dtype=np.uint8)
+    share = 1 - 1 / HELD_OUT if split == "train" else 1 / HELD_OUT  # of all names, about
+    if count > everything * share / 2:
+        return _of_split(generator.permutation(everything), letters, split)[0][:count]
+    names_NL, numbers_N = np.empty((0, letters), dtype=np.uint8), np.empty(0, dtype=np.int64)
     while len(names_NL) < count:
-        wanted = int((count - len(names_NL)) / (2 * share)) + 1
-        numbers_N = np.concatenate([numbers_N, generator.integers(everything, size=wanted)])
+        wanted = int(1.5 * (count - len(names_NL)) / share) + 16
+        drawn = _of_split(generator.integers(everything, size=wanted), letters, split)
+        names_NL, numbers_N = np.concatenate([names_NL, drawn[0]]), np.concatenate([numbers_N, drawn[1]])
         first_N = np.sort(np.unique(numbers_N, return_index=True)[1])
-        names_NL = _of_split(numbers_N[first_N], letters, split)
+        names_NL, numbers_N = names_NL[first_N], numbers_N[first_N]
     return names_NL[:count]
 
 
-def _of_split(numbers_N: np.ndarray, letters: int, split: Split) -> np.ndarray:
-    """[n, L] the names with these numbers, in base 26, that belong to the split."""
-    names_NL = np.stack([numbers_N // LETTERS**place % LETTERS for place in reversed(range(letters))], axis=1)
-    names_NL = names_NL.astype(np.uint8)
-    return names_NL[is_held_out(hash_rows(names_NL)) == (split == "test")]
+def _of_split(numbers_N: np.ndarray, letters: int, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """[n, L] the names with these numbers, in base 26, that belong to the split, and [n] their numbers."""
+    names_NL = np.empty((len(numbers_N), letters), dtype=np.uint8)
+    rest_N = numbers_N
+    for place in reversed(range(letters)):
+        rest_N, names_NL[:, place] = np.divmod(rest_N, LETTERS)
+    belongs_N = is_held_out(hash_rows(names_NL)) == (split == "test")
+    return names_NL[belongs_N], numbers_N[belongs_N]
 
 
 @functools.cache
@@ -117,6 +121,6 @@ def _train_names(letters: int) -> int:
     """How many names of that length can be trained on."""
     everything, chunk = LETTERS**letters, 1 << 20
     return sum(
-        len(_of_split(np.arange(start, min(start + chunk, everything)), letters, "train"))
+        len(_of_split(np.arange(start, min(start + chunk, everything)), letters, "train")[0])
         for start in range(0, everything, chunk)
     )

@@ -4,9 +4,9 @@ A row shows the edges, two tokens each, in random order and orientation, then so
 path behind its source, the target included, and END. Fewer edges than slots are padded on the left, so that the
 question always stands at the same place. The label is the lexicographically smallest of the shortest paths.
 
->>> task = ShortestPath(vertices=6, mean_degree=2.0, examples=100)
+>>> task = ShortestPath(vertices=6, mean_degree=2.0, train_examples=100)
 >>> task.text(task.examples("train", 1, seed=0).tokens_BT[0])
-'1-2 0-5 2-5 0-1 5-3 4-2 · 3 to 0: 5 0 END'
+'5-3 1-5 1-0 2-1 3-1 5-0 · 2 to 0: 1 0 END'
 
 The graphs of the paper (number of vertices, edge probability, serialization) are unknown.
 """
@@ -23,30 +23,28 @@ from parrotlab.seeds import stream
 from parrotlab.tasks import _graphs
 from parrotlab.tasks.task import TEST_EXAMPLES, Listed, Split, first_of_split, hash_rows
 
-CHUNK = 8192
+CHUNK = 4096
 """Graphs drawn at once: what one core's cache holds."""
-QUESTIONS = 2
-"""Pairs of vertices tried before a graph is drawn again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShortestPath(Listed):
     """Random graphs by edge probability (Erdős-Rényi) or by mean degree (every graph has the same number of edges).
 
-    Source and target are uniform among the ordered pairs of the graph that are ``min_hops`` to ``max_hops`` apart.
-    A graph in which no such pair was met in two draws is drawn again, and so is one with more edges than slots.
+    A graph with its source and target is drawn again until they are ``min_hops`` to ``max_hops`` apart and its edges
+    fit the slots. So within a graph the question is uniform among the ordered pairs of vertices at such a distance.
     """
 
     vertices: int
     edge_probability: float = 0.0
     """Of each pair of vertices, rounded to a multiple of 2^-16; 0 where ``mean_degree`` is given."""
     mean_degree: float = 0.0
-    """Edges at a vertex on average, fixed: ``vertices * mean_degree / 2`` edges; 0 where ``edge_probability`` is given."""
+    """Edges at a vertex on average, fixed: ``vertices * mean_degree / 2`` edges in all; 0 where the other is given."""
     min_hops: int = 1
     """Least distance asked; 2 leaves out questions that one edge answers."""
     max_hops: int = 8
     """Largest distance asked; it fixes the length of the answer."""
-    examples: int = 1_000_000
+    train_examples: int = 1_000_000
     """Size of the training set."""
     spare_labels: int = 0
     """Names that a graph leaves unused, others each time: larger graphs can then be asked of the same model,
@@ -69,9 +67,9 @@ class ShortestPath(Listed):
                 f"distances asked are 1 <= min_hops <= max_hops and min_hops < vertices = {self.vertices}, "
                 f"not min_hops={self.min_hops}, max_hops={self.max_hops}"
             )
-        if self.examples < 1 or not 0 <= self.spare_labels <= 254 - self.vertices:
+        if self.train_examples < 1 or not 0 <= self.spare_labels <= 254 - self.vertices:
             raise ValueError(
-                f"a task needs 1 example or more and at most 254 labels, not examples={self.examples}, "
+                f"a task needs 1 example or more and at most 254 labels, not train_examples={self.train_examples}, "
                 f"vertices + spare_labels = {self.vertices + self.spare_labels}"
             )
 
@@ -119,20 +117,19 @@ class ShortestPath(Listed):
         return super().asked(tokens_BT) & (tokens_BT != self.pad)
 
     def listing(self, split: Split, seed: int) -> np.ndarray:
-        """[N, T] uint8 ``examples`` rows to train on, or the test rows."""
-        count = self.examples if split == "train" else TEST_EXAMPLES
+        """[N, T] uint8 ``train_examples`` rows, or the test rows."""
+        count = self.train_examples if split == "train" else TEST_EXAMPLES
         return first_of_split(split, count, self._chunks(stream("shortest_path", seed, split)))
 
     def hashes(self, tokens_NT: np.ndarray) -> np.ndarray:
         """[N] uint64 hash of the question, whatever the order and orientation of its edges."""
-        edges_N = _graphs.hash_edges(tokens_NT[:, : self.prompt - 2].reshape(len(tokens_NT), -1, 2))
-        source_N, target_N = tokens_NT[:, self.prompt - 2 : self.prompt].T
-        return hash_rows(np.stack([edges_N, source_N, target_N], axis=1))
+        edges_N = _graphs.hash_edges(tokens_NT[:, : self.prompt - 2].reshape(-1, self.edge_slots, 2))
+        return _question_hash(edges_N, *tokens_NT[:, self.prompt - 2 : self.prompt].T)
 
     def right(self, prompt_BP: np.ndarray, answer_BT: np.ndarray) -> np.ndarray:
         """[B] bool: is the answer, up to its END, any shortest path from source to target?"""
         rows_B = np.arange(len(prompt_BP))
-        ends_BS2 = prompt_BP[:, :-2].reshape(len(prompt_BP), -1, 2)
+        ends_BS2 = prompt_BP[:, :-2].reshape(-1, self.edge_slots, 2)
         joined_BLL = np.zeros((len(prompt_BP), self.vocabulary, self.vocabulary), dtype=bool)
         joined_BLL[rows_B[:, None], ends_BS2[..., 0], ends_BS2[..., 1]] = True
         joined_BLL |= joined_BLL.transpose(0, 2, 1)
@@ -158,31 +155,48 @@ class ShortestPath(Listed):
         return f"{' '.join(edges)} · {source} to {target}: {' '.join(answer)}"
 
     def _chunks(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and hashes, chunk by chunk, without the graphs that have no question or too many edges."""
+        """Rows and hashes, chunk by chunk, without the graphs whose question or number of edges does not fit."""
+        # Both arrays are kept over the chunks: fresh memory costs as much as the arithmetic.
         keys_NP = np.empty((CHUNK, len(_graphs.pairs(self.vertices))), dtype=np.uint32)
-        present_NP = np.empty(keys_NP.shape, dtype=np.float32)  # both kept: fresh memory costs as much as the arithmetic
+        present_NP = np.empty(keys_NP.shape, dtype=np.float32)
         while True:
             _graphs.draw_keys(keys_NP, self.vertices, generator)
             limit = self._limit(keys_NP)
             present_NP[...] = keys_NP > limit
+            masks_VN = _graphs.neighbours(present_NP, self.vertices)
             keys_NP.sort(axis=1)  # edges come last, in random order, padding before them
-            question_N2, paths_NH = self._questions(_graphs.neighbours(present_NP, self.vertices), generator)
-            fits_N = (keys_NP[:, : -self.edge_slots][:, -1:] <= limit).all(axis=1)
-            tokens_NT = self._rows(np.maximum(keys_NP[:, -self.edge_slots :], limit), question_N2, paths_NH)
-            tokens_NT = tokens_NT[fits_N & (paths_NH[:, 0] >= 0)]
+            source_N = generator.integers(self.vertices, size=CHUNK, dtype=np.uint8)
+            target_N = (source_N + generator.integers(1, self.vertices, size=CHUNK, dtype=np.uint8)) % self.vertices
+            paths_NH, hops_N = _graphs.shortest_paths(masks_VN, source_N, target_N, self.hops)
+            fits_N = (keys_NP[:, : -self.edge_slots][:, -1:] <= limit).all(axis=1) & (hops_N >= self.min_hops)
+            slots_NS = np.maximum(keys_NP[:, -self.edge_slots :], limit)
+            tokens_NT = self._rows(slots_NS, source_N, target_N, paths_NH, hops_N)
+            hash_N = _question_hash(_graphs.hash_masks(masks_VN), source_N, target_N)
             if self.spare_labels:
                 tokens_NT = self._rename(tokens_NT, generator)
-            yield tokens_NT, self.hashes(tokens_NT)
+                hash_N = self.hashes(tokens_NT)
+            yield tokens_NT[fits_N], hash_N[fits_N]
 
-    def _rows(self, slots_NS: np.ndarray, question_N2: np.ndarray, paths_NH: np.ndarray) -> np.ndarray:
+    def _rows(
+        self,
+        slots_NS: np.ndarray,
+        source_N: np.ndarray,
+        target_N: np.ndarray,
+        paths_NH: np.ndarray,
+        hops_N: np.ndarray,
+    ) -> np.ndarray:
         """[N, T] rows from the keys of edges (or of padding), question and path, with labels as without spare ones."""
         pad = self.vertices
         edges = _graphs.edge_tokens(self.vertices, pad)
-        tokens_NT = np.full((len(slots_NS), self.length), pad, dtype=np.uint8)
-        tokens_NT[:, : self.prompt - 2] = edges.take((slots_NS & np.uint32(len(edges) - 1)).astype(np.intp)).view(np.uint8)
-        tokens_NT[:, self.prompt - 2 : self.prompt] = question_N2
-        tokens_NT[:, self.prompt : -1] = np.where(paths_NH < 0, pad, paths_NH)
-        tokens_NT[np.arange(len(tokens_NT)), self.prompt + (paths_NH >= 0).sum(axis=1)] = pad + 1
+        numbers_NS = (slots_NS & np.uint32(len(edges) - 1)).astype(np.intp)
+        tokens_NT = np.empty((len(slots_NS), self.length), dtype=np.uint8)
+        tokens_NT[:, : self.prompt - 2] = edges.take(numbers_NS).view(np.uint8)
+        tokens_NT[:, self.prompt - 2] = source_N
+        tokens_NT[:, self.prompt - 1] = target_N
+        tokens_NT[:, self.prompt : -1] = paths_NH
+        tokens_NT[:, -1] = pad
+        tokens_NT[:, self.prompt : -1][paths_NH < 0] = pad
+        tokens_NT[np.arange(len(tokens_NT)), self.prompt + hops_N] = pad + 1
         return tokens_NT
 
     def _limit(self, keys_NP: np.ndarray) -> np.ndarray:
@@ -193,26 +207,14 @@ class ShortestPath(Listed):
             return np.zeros((), dtype=np.uint32)
         return np.partition(keys_NP, -self.edge_slots - 1, axis=1)[:, -self.edge_slots - 1, None]
 
-    def _questions(self, masks_VN: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """[N, 2] source and target of each graph and [N, H] the path behind its source; -1 where none was found."""
-        question_N2, paths_NH = self._question(masks_VN, generator)
-        for _ in range(QUESTIONS - 1):
-            rows = np.flatnonzero(paths_NH[:, self.min_hops - 1] < 0)
-            question_N2[rows], paths_NH[rows] = self._question(masks_VN.take(rows, axis=1), generator)
-        paths_NH[paths_NH[:, self.min_hops - 1] < 0] = -1
-        return question_N2, paths_NH
-
-    def _question(self, masks_VN: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        graphs = masks_VN.shape[1]
-        source_N = generator.integers(self.vertices, size=graphs, dtype=np.uint8)
-        target_N = (source_N + generator.integers(1, self.vertices, size=graphs, dtype=np.uint8)) % self.vertices
-        paths_NH = _graphs.shortest_paths(masks_VN, source_N, target_N, self.hops)
-        return np.stack([source_N, target_N], axis=1), paths_NH
-
     def _rename(self, tokens_NT: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The same rows with vertices named by a random subset of the labels, in order, so that smallest stays smallest."""
+        """The same rows with vertices named by random labels in ascending order, so that smallest stays smallest."""
         shuffled_NL = generator.random((len(tokens_NT), self.pad)).argsort(axis=1)[:, : self.vertices]
         names_NL = np.empty((len(tokens_NT), self.vertices + 2), dtype=np.uint8)
         names_NL[:, : self.vertices] = np.sort(shuffled_NL, axis=1)
         names_NL[:, self.vertices :] = self.pad, self.end
         return np.take_along_axis(names_NL, tokens_NT, axis=1)
+
+
+def _question_hash(edges_N: np.ndarray, source_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
+    return hash_rows(np.stack([edges_N, source_N, target_N], axis=1))

@@ -125,7 +125,7 @@ def _listing(task: Listed, split: Split, seed: int) -> np.ndarray:
 
 
 def first_of_split(split: Split, count: int, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """[count, T] the first rows that belong to a split, out of endless chunks of rows, [n, T], and their hashes, [n]."""
+    """[count, T] the first rows that belong to a split, out of endless chunks of rows and their hashes."""
     parts: list[np.ndarray] = []
     found = barren = 0
     while found < count:
@@ -144,7 +144,7 @@ def is_held_out(hash_N: np.ndarray) -> np.ndarray:
 
 
 def hash_rows(tokens_NT: np.ndarray) -> np.ndarray:
-    """[N] uint64 hash of each row of integers, the same on every machine (FNV-1a over the columns, then a finalizer)."""
+    """[N] uint64 hash of each row of integers, the same on every machine (FNV-1a over columns, then a finalizer)."""
     hash_N = np.full(len(tokens_NT), 0xCBF29CE484222325, dtype=np.uint64)
     for column_N in tokens_NT.T:
         hash_N = (hash_N ^ column_N.astype(np.uint64)) * np.uint64(0x100000001B3)
@@ -157,7 +157,9 @@ def rows_of_step(examples: int, step: int, rows: int, seed: int) -> np.ndarray:
     """[rows] indices of the training examples that a step visits: every example once an epoch, in shuffled order."""
     places = np.arange(step * rows, (step + 1) * rows)
     epochs = places // examples
-    parts = [_epoch_order(examples, int(epoch), seed)[places[epochs == epoch] % examples] for epoch in np.unique(epochs)]
+    parts = [
+        _epoch_order(examples, int(epoch), seed)[places[epochs == epoch] % examples] for epoch in np.unique(epochs)
+    ]
     return np.concatenate(parts)
 
 

@@ -16,7 +16,7 @@ ENDINGS = ("", ".jsonl", ".jsonl.zst", ".jsonl.gz")
 
 
 class DataError(ValueError):
-    """Data that is missing or cannot be read; one line that names the file, the line where there is one, and what to do."""
+    """Data that is missing or cannot be read; one line that names the file, its line where there is one, what to do."""
 
 
 def data_folder() -> Path:
@@ -55,7 +55,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:  # malformed JSON or UTF-8
         raise DataError(f"{where}: not JSON: {_first_line(error)}") from None
     if not isinstance(record, dict):
-        raise DataError(f"{where}: expected an object such as {{\"subject\": ...}}, got {line.decode()[:40].strip()!r}")
+        raise DataError(f'{where}: expected an object such as {{"subject": ...}}, got {line.decode()[:40].strip()!r}')
     return record
 
 

@@ -1,7 +1,7 @@
-"""Bounds on the width that length-2 path needs: theorem 3.2 for our modules, and corollary 3.4. Derived in docs/theory.md.
+"""Bounds on the width that length-2 path needs: theorem 3.2 for our modules, and corollary 3.4. See docs/theory.md.
 
-V vertices may stand in the middle of a path; a model has one layer, width D, H heads and p bits a number. Experts
-appear in no bound of theorem 3.2: the feed-forward works behind the last message.
+A graph has |V| vertices, source and destination among them; a model has one layer, width D, H heads and p bits a
+number. Experts appear in no bound of theorem 3.2: the feed-forward works behind the last message.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ def message_bits(width: int, heads: int, precision: int) -> int:
 
 
 def least_message_bits(vertices: int, error: float = 0.0) -> float:
-    """Bits that a message must have for set disjointness on V elements, one way: (1 - h(error)) · V.
+    """(1 - h(error)) M: bits that a message must have for set disjointness, one way, on the M = |V| - 2 vertices between.
 
-    Without errors by counting: 2^V sets need as many messages, for any two are told apart by a set of one element.
+    Without errors by counting: 2^M sets need as many messages, for any two are told apart by a set of one element.
     With a fraction of errors on a uniformly random set against one random vertex, by Fano's inequality; h is the
-    entropy of a coin in bits. Both are elementary and one way is all we need; that Omega(V) bits remain when the
+    entropy of a coin in bits. Both are elementary and one way is all we need; that Omega(M) bits remain when the
     parties may answer each other and toss coins is Kalyanasundaram and Schnitger 1992, and Razborov 1992.
     """
     if not 0 <= error <= 0.5:
         raise ValueError(f"error is a fraction from 0 to 0.5, not {error}")
     coin = 0.0 if error == 0 else -error * math.log2(error) - (1 - error) * math.log2(1 - error)
-    return (1 - coin) * vertices
+    return (1 - coin) * (vertices - 2)
 
 
 def least_width(vertices: int, heads: int = 1, precision: int = 16, error: float = 0.0) -> int:
     """The smallest D for which theorem 3.2 lets a one-layer model err on at most a fraction of inputs (0: on none).
 
-    (D + H) · p >= (1 - h(error)) · V, in multiples of 2 H because rotary positions need even heads.
+    (D + H) · p >= (1 - h(error)) · (|V| - 2), in multiples of 2 H because rotary positions need even heads.
     """
     _check(vertices, heads, precision)
     bound = least_message_bits(vertices, error) / precision - heads
@@ -54,13 +54,13 @@ def critical_widths(vertices: Sequence[int], heads: int = 1, precision: int = 16
     """For each number of vertices the width below which all must fail, and the construction's, which suffices."""
     rows = [
         {
-            "vertices": count_,
+            "vertices": size,
             "heads": heads,
             "precision": precision,
-            "least_width": least_width(count_, heads, precision),
-            "construction_width": length_two_path.design(count_).width,
+            "least_width": least_width(size, heads, precision),
+            "construction_width": length_two_path.design(size).width,
         }
-        for count_ in vertices
+        for size in vertices
     ]
     return pd.DataFrame(rows)
 
@@ -81,13 +81,13 @@ def sparse_width(vertices: int, experts: int, heads: int = 1) -> int:
 def failing_experts(vertices: int, heads: int = 1, precision: int = 16) -> int:
     """Corollary 3.4: the number of experts from which a mixture as large as the dense construction must fail.
 
-    It grows like p^2, that is (log N)^2. At 1 vertex for p bits and less the bound excludes no width, and it refuses.
+    It grows like p^2, that is (log N)^2. With too few vertices for p bits the bound excludes no width: it refuses.
     """
     least = least_width(vertices, heads, precision)
     if least <= 2 * heads:
         raise ValueError(
             f"at {vertices} vertices and {precision} bits the bound excludes no width with {heads} heads: "
-            f"ask for more than {3 * heads * precision} vertices"
+            f"ask for more than {3 * heads * precision + 2} vertices"
         )
     low, high = 0, 1
     while sparse_width(vertices, high, heads) >= least:
@@ -98,15 +98,13 @@ def failing_experts(vertices: int, heads: int = 1, precision: int = 16) -> int:
     return high
 
 
-def equal_total(
-    vertices: int, experts: Sequence[int], heads: int = 1, precision: int = 16
-) -> pd.DataFrame:
+def equal_total(vertices: int, experts: Sequence[int], heads: int = 1, precision: int = 16) -> pd.DataFrame:
     """The curve of corollary 3.4: for each number of experts the width that is left, against the least that may do.
 
     ``fails`` says that theorem 3.2 excludes the mixture; False says only that it does not.
     """
     least = least_width(vertices, heads, precision)
-    widths = [sparse_width(vertices, count_, heads) for count_ in experts]
+    widths = [sparse_width(vertices, number, heads) for number in experts]
     return pd.DataFrame(
         {
             "vertices": vertices,

@@ -91,11 +91,14 @@ class Rounded:
     @torch.no_grad()
     def message(self, tokens_BP: Tensor, positions_P: Tensor, last_token: int, last: int) -> Message:
         """What P tokens at their positions tell position ``last``; a function of them and of nothing else."""
-        query_BHC, _, _ = self._project(torch.tensor([[last_token]]), torch.tensor([last]))
-        _, key_BHPC, value_BHPC = self._project(tokens_BP, positions_P)
-        channels = key_BHPC.shape[-1]
-        score_BHP = self._round((query_BHC @ key_BHPC.mT).squeeze(-2) / math.sqrt(channels))
-        mean_BHC = (score_BHP.softmax(dim=-1).unsqueeze(-2) @ value_BHPC).squeeze(-2)
+        query_H1C, _, _ = self._project(torch.tensor([last_token]), torch.tensor([last]))
+        # Each token is projected once at each place where it stands, for few differ among the B rows.
+        seen_U, which_BP = (tokens_BP * (last + 1) + positions_P).unique(return_inverse=True)
+        _, key_HUC, value_HUC = self._project(seen_U // (last + 1), seen_U % (last + 1))
+        score_HU = self._round((query_H1C @ key_HUC.mT).squeeze(-2) / math.sqrt(key_HUC.shape[-1]))
+        score_BHP = score_HU[:, which_BP].transpose(0, 1)
+        share_BHP, value_HBPC = score_BHP.softmax(dim=-1), value_HUC[:, which_BP]
+        mean_BHC = torch.einsum("bhp,hbpc->bhc", share_BHP, value_HBPC)
         return Message(self._round(score_BHP.logsumexp(dim=-1)), self._round(mean_BHC))
 
     @torch.no_grad()
@@ -120,19 +123,19 @@ class Rounded:
     def _round(self, x: Tensor) -> Tensor:
         return rounded(x, self.bits)
 
-    def _project(self, tokens_BP: Tensor, positions_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys at their angles, and values: [B, H, P, C] each."""
+    def _project(self, tokens_U: Tensor, positions_U: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys at their angles, and values, of U tokens where they stand: [H, U, C] each."""
         attention, design = self._block.attention, self.design.attention
-        x_BPD = self._round(self._block.attention_norm(self.model.embedding_VD[tokens_BP]))
-        parts = self._round(x_BPD @ attention.qkv_DK).split(attention.columns, dim=-1)
+        x_UD = self._round(self._block.attention_norm(self.model.embedding_VD[tokens_U]))
+        parts = self._round(x_UD @ attention.qkv_DK).split(attention.columns, dim=-1)
         channels = self.design.width // design.heads
-        query, key, value = (part.unflatten(-1, (-1, channels)).transpose(1, 2) for part in parts)
+        query, key, value = (part.unflatten(-1, (-1, channels)).transpose(0, 1) for part in parts)
         if design.qk_norm:
             query, key = self._round(attention.query_norm(query)), self._round(attention.key_norm(key))
-        turns_TC = rotation(int(positions_P.max()) + 1, channels, design.rope_theta, tokens_BP.device)
-        angles = (turns_TC[0][positions_P].double(), turns_TC[1][positions_P].double())
+        turns = rotation(int(positions_U.max()) + 1, channels, design.rope_theta, tokens_U.device)
+        angles = (turns[0][positions_U].double(), turns[1][positions_U].double())
         query, key = self._round(rotate(query, angles)), self._round(rotate(key, angles))
-        return query, key.repeat_interleave(design.group, 1), value.repeat_interleave(design.group, 1)
+        return query, key.repeat_interleave(design.group, 0), value.repeat_interleave(design.group, 0)
 
     def _feedforward(self, x_BD: Tensor, tokens_B: Tensor) -> Tensor:
         layer = self._block.feedforward

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from parrotlab.model import balance
 from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.loss import token_losses
 from parrotlab.model.transformer import LanguageModel
 from parrotlab.training.devices import Device
 from parrotlab.training.optimizer import AdamW
@@ -105,12 +105,3 @@ class Step:
             z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
             objective_R = loss_R + self.recipe.load_balance * load_balance + self.recipe.z_loss * z_loss
         return objective_R, loss_R
-
-
-def token_losses(logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor) -> Tensor:
-    """[..., B, T - 1] nats on each token that is asked for, from the logits before it; 0 on the others."""
-    shape = (*tokens_BT.shape[:-1], tokens_BT.shape[-1] - 1)
-    loss = F.cross_entropy(
-        logits_BTV.reshape(-1, logits_BTV.shape[-1]).float(), tokens_BT[..., 1:].reshape(-1), reduction="none"
-    )
-    return loss.view(shape) * asked_BT[..., 1:]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parrotlab.model.feedforwards.feedforward import Routing
-from parrotlab.model.routers.router import choices
+from parrotlab.model.routers.router import choices, highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class HashedRouter(nn.Module):
     def forward(self, x_ND: Tensor, tokens_N: Tensor) -> Routing:
         """[*R, N] tokens -> Routing; logits are all 0, so that the auxiliary losses are constant."""
         expert_E = torch.arange(self.experts, device=tokens_N.device)
-        hash_NE = _mix(_mix(tokens_N.long() + 1).unsqueeze(-1) + expert_E)
-        experts_NA = hash_NE.topk(self.active, dim=-1).indices
+        hash_NE = _mix(_mix(tokens_N.long() + 1).unsqueeze(-1) + expert_E).double()
+        experts_NA = highest(hash_NE, self.active)
         weights_NA = torch.full(experts_NA.shape, 1 / self.active, device=tokens_N.device)
         logits_NE = torch.zeros(hash_NE.shape, device=tokens_N.device)
         return Routing(weights_NA, experts_NA, logits_NE, choices(experts_NA, self.experts))

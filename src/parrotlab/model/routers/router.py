@@ -34,11 +34,24 @@ def scores(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
 
 def routed(logits_NE: Tensor, ranked_NE: Tensor, active: int, renormalise: bool) -> Routing:
     """The ``active`` experts that rank highest, weighted by their softmax over all experts."""
-    experts_NA = ranked_NE.topk(active, dim=-1).indices
+    experts_NA = highest(ranked_NE, active)
     weights_NA = logits_NE.softmax(dim=-1).gather(-1, experts_NA)
     if renormalise:
         weights_NA = weights_NA / weights_NA.sum(dim=-1, keepdim=True)
     return Routing(weights_NA, experts_NA, logits_NE, choices(experts_NA, logits_NE.shape[-1]))
+
+
+def highest(ranked_NE: Tensor, active: int) -> Tensor:
+    """[*R, N, A] the experts that rank highest, the highest first; of equals, the one that comes first.
+
+    One maximum after the other: for a few of a few dozen, a general top-k takes several times as long on a GPU.
+    """
+    experts = []
+    for _ in range(active):
+        best_N1 = ranked_NE.argmax(dim=-1, keepdim=True)
+        experts.append(best_N1)
+        ranked_NE = ranked_NE.scatter(-1, best_N1, -torch.inf)
+    return torch.cat(experts, dim=-1)
 
 
 def choices(experts_NA: Tensor, experts: int) -> Tensor:

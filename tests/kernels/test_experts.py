@@ -1,0 +1,65 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parrotlab.kernels.experts import expert_outputs, expert_outputs_reference
+from parrotlab.model.feedforwards.feedforward import activate
+from parrotlab.model.routers.router import choices
+
+
+def case(tokens, width, hidden, experts, active, seed=0, dtype=torch.float64):
+    """Tokens, their routing and the experts' matrices, all with gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    x_ND = torch.randn(tokens, width, generator=generator, dtype=dtype, requires_grad=True)
+    weights_NA = torch.rand(tokens, active, generator=generator, dtype=dtype, requires_grad=True)
+    experts_NA = torch.rand(tokens, experts, generator=generator).topk(active).indices
+    up_EDG = torch.randn(experts, width, 2 * hidden, generator=generator, dtype=dtype, requires_grad=True)
+    down_EFD = torch.randn(experts, hidden, width, generator=generator, dtype=dtype, requires_grad=True)
+    return x_ND, weights_NA, experts_NA, choices(experts_NA, experts), up_EDG, down_EFD
+
+
+def output_and_gradients(function, arguments):
+    y_ND = function(*arguments, lambda hidden: activate(hidden, gated=True))
+    leaves = [argument for argument in arguments if argument.requires_grad]
+    ramp_ND = torch.linspace(-1, 1, y_ND.numel()).view_as(y_ND).to(y_ND.dtype)
+    return y_ND, *torch.autograd.grad((y_ND * ramp_ND).sum(), leaves)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.data())
+def test_the_sorted_path_is_the_plain_loop(tokens, width, hidden, experts, data):
+    active = data.draw(st.integers(1, experts))
+    arguments = case(tokens, width, hidden, experts, active)
+    for ours, theirs in zip(
+        output_and_gradients(expert_outputs, arguments), output_and_gradients(expert_outputs_reference, arguments)
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
+    x_ND, weights_NA, _, _, up_EDG, down_EFD = case(6, 4, 3, 3, 1)
+    experts_NA = torch.ones(6, 1, dtype=torch.int64)
+    arguments = (x_ND, weights_NA, experts_NA, choices(experts_NA, 3), up_EDG, down_EFD)
+    *_, grad_up_EDG, grad_down_EFD = output_and_gradients(expert_outputs, arguments)
+    for gradient in (grad_up_EDG, grad_down_EFD):
+        assert gradient[1].any()
+        assert not gradient[[0, 2]].any()
+
+
+@pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (8, 3)])
+def test_in_bfloat16_any_width_is_the_plain_loop_to_rounding(width, hidden):
+    rounded = case(50, width, hidden, 4, 2, dtype=torch.bfloat16)
+    exact = [a.detach().double().requires_grad_() if a.requires_grad else a for a in rounded]
+    for ours, theirs in zip(
+        output_and_gradients(expert_outputs, rounded), output_and_gradients(expert_outputs_reference, exact)
+    ):
+        assert (ours.double() - theirs).norm() <= 2e-2 * theirs.norm()
+
+
+def test_replicas_do_not_mix():
+    lone = [case(10, 4, 3, 3, 2, seed) for seed in (0, 1)]
+    together = [torch.stack(pair).detach() for pair in zip(*lone)]
+    y_RND = expert_outputs(*together, lambda hidden: activate(hidden, gated=True))
+    for y_ND, arguments in zip(y_RND, lone):
+        torch.testing.assert_close(y_ND, output_and_gradients(expert_outputs, arguments)[0].detach())
