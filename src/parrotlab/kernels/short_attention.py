@@ -25,7 +25,7 @@ TILES = (64, 128)
 def fits(qkv_NK: Tensor, positions: int, channels: int) -> bool:
     """Can the kernel take these rows? It computes in bfloat16, or float32 in Triton's interpreter."""
     usable = _triton is not None and qkv_NK.is_cuda and qkv_NK.dtype == torch.bfloat16
-    return usable and positions <= TILES[-1] and channels in (16, 32, 64, 128)
+    return usable and positions <= TILES[-1] and channels <= 128
 
 
 def short_attention(qkv_NK: Tensor, cosine_TC: Tensor, sine_TC: Tensor, heads: int, group: int) -> Tensor:
@@ -81,7 +81,7 @@ def _launch(qkv_NK: Tensor, cosine_TC: Tensor, heads: int, group: int) -> tuple[
         "HEADS": heads,
         "GROUP": group,
         "CHANNELS": channels,
-        "HALF": max(16, channels // 2),  # a matrix product's sides are at least 16
+        "HALF": max(16, 1 << (channels // 2 - 1).bit_length()),  # sides of a product: powers of 2, at least 16
         "TILE": tile,
         "USED": used,
         "num_warps": tile // 16,

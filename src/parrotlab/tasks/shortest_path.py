@@ -6,7 +6,7 @@ question always stands at the same place. The label is the lexicographically sma
 
 >>> task = ShortestPath(vertices=6, mean_degree=2.0, train_examples=100)
 >>> task.text(task.examples("train", 1, seed=0).tokens_BT[0])
-'5-3 1-5 1-0 2-1 3-1 5-0 · 2 to 0: 1 0 END'
+'5-3 1-5 1-0 2-1 3-1 5-0 · 5 to 2: 1 2 END'
 
 The graphs of the paper (number of vertices, edge probability, serialization) are unknown.
 """
@@ -165,8 +165,9 @@ class ShortestPath(Listed):
             present_NP[...] = keys_NP > limit
             masks_VN = _graphs.neighbours(present_NP, self.vertices)
             keys_NP.sort(axis=1)  # edges come last, in random order, padding before them
-            source_N = generator.integers(self.vertices, size=CHUNK, dtype=np.uint8)
-            target_N = (source_N + generator.integers(1, self.vertices, size=CHUNK, dtype=np.uint8)) % self.vertices
+            question_N = generator.integers(self.vertices * (self.vertices - 1), size=CHUNK, dtype=np.uint16)
+            source_N, other_N = np.divmod(question_N, np.uint16(self.vertices - 1))
+            target_N = other_N + (other_N >= source_N)  # any vertex but the source
             paths_NH, hops_N = _graphs.shortest_paths(masks_VN, source_N, target_N, self.hops)
             fits_N = (keys_NP[:, : -self.edge_slots][:, -1:] <= limit).all(axis=1) & (hops_N >= self.min_hops)
             slots_NS = np.maximum(keys_NP[:, -self.edge_slots :], limit)
@@ -193,9 +194,8 @@ class ShortestPath(Listed):
         tokens_NT[:, : self.prompt - 2] = edges.take(numbers_NS).view(np.uint8)
         tokens_NT[:, self.prompt - 2] = source_N
         tokens_NT[:, self.prompt - 1] = target_N
-        tokens_NT[:, self.prompt : -1] = paths_NH
+        tokens_NT[:, self.prompt : -1] = np.minimum(paths_NH.view(np.uint8), np.uint8(pad))  # -1 becomes padding
         tokens_NT[:, -1] = pad
-        tokens_NT[:, self.prompt : -1][paths_NH < 0] = pad
         tokens_NT[np.arange(len(tokens_NT)), self.prompt + hops_N] = pad + 1
         return tokens_NT
 

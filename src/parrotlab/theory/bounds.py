@@ -27,7 +27,7 @@ def message_bits(width: int, heads: int, precision: int) -> int:
 
 
 def least_message_bits(vertices: int, error: float = 0.0) -> float:
-    """(1 - h(error)) M: bits that a message must have for set disjointness, one way, on the M = |V| - 2 vertices between.
+    """(1 - h(error)) M: bits of a message for set disjointness, one way, on the M = |V| - 2 vertices between.
 
     Without errors by counting: 2^M sets need as many messages, for any two are told apart by a set of one element.
     With a fraction of errors on a uniformly random set against one random vertex, by Fano's inequality; h is the

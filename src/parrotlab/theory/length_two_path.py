@@ -194,7 +194,7 @@ def smallest_precision(vertices: int, bits: int = LEAST_BITS) -> int:
     Found by trying: at so few bits a rounding may help by luck, so that 4 may work where 5 do not.
     """
     model, pairs = construction(vertices), every_kind(vertices)
-    return next(b for b in range(bits, MOST_BITS + 1) if not mistakes(at_precision(model, b), pairs))
+    return next(b for b in range(bits, max(bits, MOST_BITS) + 1) if not mistakes(at_precision(model, b), pairs))
 
 
 def check_precision(vertices: int, bits: int) -> None:

@@ -1,8 +1,8 @@
 """Numbers of p bits, and a one-layer model whose every number has p bits: what the theorems call its precision.
 
 A number of p bits is a sign, ceil(log2 p) + 1 bits of exponent and the rest of fraction, with gradual underflow and
-no infinities: what is too large becomes the largest. At 16 bits it is IEEE half precision, at 8 it is E4M3. Its
-magnitudes reach from 2^-p to 2^p, so with p = O(log N) it holds every number polynomial in N.
+no infinities: what is too large becomes the largest. At 16 bits it is IEEE half precision, at 8 its layout is E4M3. Its
+magnitudes reach at least from 2^(2 - p) to 2^(p - 1), so p = O(log N) bits hold numbers polynomial in N.
 """
 
 from __future__ import annotations
