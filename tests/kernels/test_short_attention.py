@@ -19,6 +19,8 @@ SHAPES = [
     (2, 64, 2, 2, 64),
     (2, 70, 1, 1, 32),
     (9, 5, 3, 3, 16),
+    (4, 9, 2, 1, 24),
+    (3, 20, 1, 1, 48),
 ]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 

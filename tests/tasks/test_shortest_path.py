@@ -16,7 +16,8 @@ TASK = ShortestPath(vertices=8, edge_probability=0.3, train_examples=300)
 
 def read(task: ShortestPath, row_T: np.ndarray) -> tuple[list[tuple[int, int]], int, int, list[int]]:
     """Edges as shown, source, target and the answer without END of one row."""
-    *ends, source, target = row_T[: task.prompt].tolist()
+    source, target = row_T[task.prompt - 2 : task.prompt].tolist()
+    ends = [end - task.second * (index % 2) for index, end in enumerate(row_T[: task.prompt - 2].tolist())]
     edges = [(u, v) for u, v in zip(ends[::2], ends[1::2]) if u != task.pad]
     answer = row_T[task.prompt :].tolist()
     return edges, source, target, answer[: answer.index(task.end)]
@@ -96,7 +97,7 @@ def test_a_hand_drawn_example():
 def test_the_split_of_a_question_does_not_depend_on_the_order_or_orientation_of_its_edges():
     tokens_BT = TASK.examples("train", 50, 0).tokens_BT
     shuffled_BT = tokens_BT.copy()
-    ends_BS2 = tokens_BT[:, : TASK.prompt - 2].reshape(50, -1, 2)
+    ends_BS2 = TASK._edges(tokens_BT)
     order = np.random.default_rng(0).permutation(ends_BS2.shape[1])
     shuffled_BT[:, : TASK.prompt - 2] = ends_BS2[:, order, ::-1].reshape(50, -1)
     assert (shuffled_BT != tokens_BT).any()

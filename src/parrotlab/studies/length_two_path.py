@@ -12,7 +12,7 @@ from parrotlab.studies.study import Claim, Scale, Study
 from parrotlab.tasks.length_two_path import LengthTwoPath
 
 TASKS: dict[Scale, LengthTwoPath] = {
-    "smoke": LengthTwoPath(vertices=5, encoding="split", train_examples=256),
+    "smoke": LengthTwoPath(vertices=8, encoding="split", train_examples=256),
     "laptop": LengthTwoPath(vertices=12, encoding="split", train_examples=100_000),
     "gpu": LengthTwoPath(vertices=24, encoding="split", train_examples=500_000),
     "paper": LengthTwoPath(vertices=64, encoding="split", train_examples=1_000_000),

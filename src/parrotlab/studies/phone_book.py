@@ -19,7 +19,7 @@ from parrotlab.tasks.phone_book import PhoneBook
 TASKS: dict[Scale, PhoneBook] = {
     "smoke": PhoneBook(entries=64),
     "laptop": PhoneBook(entries=2_000),
-    "gpu": PhoneBook(entries=120_000),
+    "gpu": PhoneBook(entries=40_000),
     "paper": PhoneBook(entries=2_000_000),
 }
 
@@ -40,14 +40,14 @@ GRIDS: dict[Scale, Grid] = {
     ),
     "gpu": Grid(
         layers=4,
-        heads=4,
-        widths=(64, 96, 128, 192, 256),
-        width=64,
+        heads=2,
+        widths=(32, 48, 64, 96, 128),
+        width=32,
         experts=(8, 16, 32, 64),
-        rates=(4e-3, 8e-3),
+        rates=(2.5e-3, 5e-3),
         seeds=(0, 1, 2),
-        epochs=48,
-        rows=1_000,
+        epochs=120,
+        rows=500,
     ),
     "paper": Grid(
         layers=12,

@@ -80,26 +80,28 @@ def _powers(vertices: int, start: int) -> np.ndarray:
 
 
 def hash_edges(tokens_NS2: np.ndarray) -> np.ndarray:
-    """[N] uint64 hash of a set of edges, whatever their order and orientation; two equal tokens are padding."""
+    """[N] uint32 hash of a set of edges, whatever their order and orientation; two equal tokens are padding."""
     codes_NS = np.ascontiguousarray(tokens_NS2, dtype=np.uint8).view(np.uint16)[..., 0]
-    return _edge_hashes().take(codes_NS).sum(axis=1, dtype=np.uint64)
+    return _edge_hashes().take(codes_NS).sum(axis=1, dtype=np.uint32)
 
 
 def hash_masks(masks_VN: np.ndarray) -> np.ndarray:
-    """[N] the same hash of graphs given as masks: bit v of u's mask counts as v's power of two times u's number."""
-    return (masks_VN.astype(np.uint64) * _vertex_hashes()[: len(masks_VN), None]).sum(axis=0)
+    """[N] the same hash, of graphs given as masks: the sum over vertices of a number times the mask."""
+    if masks_VN.dtype == np.uint64:
+        masks_VN = masks_VN.astype(np.uint32) + (masks_VN >> np.uint64(32)).astype(np.uint32)
+    return np.einsum("v,vn->n", _vertex_hashes()[: len(masks_VN)], masks_VN)
 
 
 @functools.cache
 def _vertex_hashes() -> np.ndarray:
-    return hash_rows(np.arange(256)[:, None])
+    return hash_rows(np.arange(256)[:, None]).astype(np.uint32)
 
 
 @functools.cache
 def _edge_hashes() -> np.ndarray:
-    """[256 · 256] the hash of each edge by the two bytes of its ends."""
-    powers_V = np.uint64(1) << (np.arange(256, dtype=np.uint64) % np.uint64(MOST_VERTICES))
-    hash_VV = np.outer(_vertex_hashes(), powers_V)
+    """[256 · 256] by the two bytes of an edge: what it adds to the sum, a bit to the mask of either end."""
+    bits_V = np.uint32(1) << (np.arange(256, dtype=np.uint32) % np.uint32(32))
+    hash_VV = np.outer(_vertex_hashes(), bits_V)
     hash_VV += hash_VV.T
     np.fill_diagonal(hash_VV, 0)
     return hash_VV.reshape(-1)
@@ -108,7 +110,7 @@ def _edge_hashes() -> np.ndarray:
 def shortest_paths(
     masks_VN: np.ndarray, source_N: np.ndarray, target_N: np.ndarray, most_hops: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[N, H] int8 the vertices behind the source on the lexicographically smallest shortest path, then -1; [N] its hops.
+    """[N, H] int8 the vertices behind the source on the lexicographically smallest shortest path, then -1; [N] hops.
 
     0 hops where no path of at most ``most_hops`` edges joins source and target, which must differ.
     """

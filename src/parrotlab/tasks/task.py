@@ -130,7 +130,7 @@ def first_of_split(split: Split, count: int, chunks: Iterator[tuple[np.ndarray, 
     found = barren = 0
     while found < count:
         rows_NT, hash_N = next(chunks)
-        parts.append(rows_NT[is_held_out(hash_N) == (split == "test")])
+        parts.append(rows_NT.compress(is_held_out(hash_N) == (split == "test"), axis=0))
         found += len(parts[-1])
         barren = 0 if len(parts[-1]) else barren + 1
         if barren == HELD_OUT:
