@@ -22,6 +22,7 @@ from parrotlab.cli.run import run
 from parrotlab.cli.size import size
 from parrotlab.cli.sql import sql
 from parrotlab.cli.studies import studies
+from parrotlab.cli.theory import theory
 
 VERBS = {
     "reproduce": reproduce,
@@ -31,6 +32,7 @@ VERBS = {
     "report": report,
     "size": size,
     "sql": sql,
+    "theory": theory,
 }
 
 DESCRIPTION = """The open laboratory for one question: what do experts buy?

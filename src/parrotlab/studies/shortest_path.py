@@ -17,8 +17,8 @@ from parrotlab.tasks.shortest_path import ShortestPath
 
 TASKS: dict[Scale, ShortestPath] = {
     "smoke": ShortestPath(vertices=5, edge_probability=0.4, max_hops=3, train_examples=256, spare_labels=1),
-    "laptop": ShortestPath(vertices=7, edge_probability=0.35, max_hops=4, train_examples=100_000, spare_labels=1),
-    "gpu": ShortestPath(vertices=12, edge_probability=0.25, max_hops=5, train_examples=400_000, spare_labels=2),
+    "laptop": ShortestPath(vertices=6, mean_degree=2.0, max_hops=2, train_examples=200_000, spare_labels=1),
+    "gpu": ShortestPath(vertices=12, mean_degree=2.5, max_hops=4, train_examples=500_000, spare_labels=2),
     "paper": ShortestPath(vertices=30, edge_probability=0.1, max_hops=8, train_examples=1_000_000, spare_labels=4),
 }
 QUESTIONS = 2_000
@@ -30,25 +30,25 @@ GRIDS: dict[Scale, Grid] = {
     ),
     "laptop": Grid(
         layers=2,
-        heads=1,
-        widths=(24, 32, 48, 64, 96),
+        heads=4,
+        widths=(16, 24, 32, 48, 64),
         width=32,
         experts=(4, 16, 32),
         rates=(5e-3,),
         seeds=(0, 1),
         epochs=1,
-        rows=128,
+        rows=64,
     ),
     "gpu": Grid(
         layers=4,
         heads=4,
         widths=(64, 96, 128, 192),
         width=64,
-        experts=(8, 32, 64),
+        experts=(8, 32),
         rates=(2.5e-3, 5e-3),
         seeds=(0, 1, 2),
-        epochs=5,
-        rows=512,
+        epochs=4,
+        rows=128,
     ),
     "paper": Grid(
         layers=12,
