@@ -65,3 +65,8 @@ def design(feedforward=None, layers=2, width=16, **fields):
 def mixture(experts=4, **fields):
     """A small mixture."""
     return design(Mixture(experts=experts, **fields))
+
+
+def guesser(task):
+    """Logits of one who knows nothing."""
+    return lambda tokens_BT: torch.zeros(*tokens_BT.shape, task.vocabulary)

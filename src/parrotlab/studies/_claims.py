@@ -84,20 +84,25 @@ def _rates_on_one_side(
 
 def _rates(points: Points, study: str) -> pd.DataFrame:
     """The study's exchange rates, or none where there is no ladder to place a mixture on."""
-    own = points.get(study)
-    if own is None or own.empty or _mixtures(points, study).empty:
+    if _mixtures(points, study).empty:
         return pd.DataFrame()
     try:
-        return exchange_rates(own).dropna(subset=["rate", "low", "high"]).sort_values("experts")
+        return exchange_rates(_own(points, study)).dropna(subset=["rate", "low", "high"]).sort_values("experts")
     except LadderError:
         return pd.DataFrame()
 
 
 def _mixtures(points: Points, study: str) -> pd.DataFrame:
+    own = _own(points, study)
+    return own.loc[(own["family"] == "moe") & own["score"].notna(), :]
+
+
+def _own(points: Points, study: str) -> pd.DataFrame:
+    """The study's points on its largest task, the one that costs the most to train on."""
     own = points.get(study)
     if own is None or own.empty:
-        return pd.DataFrame(columns=["experts", "score"])
-    return own[(own["family"] == "moe") & own["score"].notna()]
+        return pd.DataFrame(columns=["family", "experts", "score"])
+    return own.loc[own["task"] == own.loc[own["training_flops"].idxmax(), "task"], :]
 
 
 def _largest(rates: pd.DataFrame) -> pd.Series | None:
