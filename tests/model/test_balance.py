@@ -33,6 +33,12 @@ def test_the_loss_is_one_when_every_expert_gets_its_share_and_e_when_one_gets_al
         assert load_balance(routing).item() == pytest.approx(EXPERTS)
 
 
+def test_an_example_by_hand():
+    probability_E = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    routing = one_choice([0, 0, 0, 1])._replace(logits_NE=probability_E.log().expand(4, EXPERTS))
+    assert load_balance(routing).item() == pytest.approx(4 * (3 / 4 * 0.1 + 1 / 4 * 0.2))
+
+
 def test_layers_that_collapse_on_different_experts_score_worst_though_they_look_balanced_together():
     layers = torch.stack([load_balance(routing) for routing in COLLAPSED])
     assert layers.mean().item() == pytest.approx(EXPERTS)

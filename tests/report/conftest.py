@@ -15,12 +15,20 @@ from parrotlab.model.count import count
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.transformer import Transformer
+from parrotlab.report import _theory
 from parrotlab.report.report import write_report
 from parrotlab.results.measurement import Measurement
 from parrotlab.results.store import Store
 from parrotlab.run import Run
 from parrotlab.studies.study import Claim, Study, Verdict
+from parrotlab.theory.check import Check
 from parrotlab.training.recipe import Recipe
+
+CHECKS = (
+    Check("theorem 3.3", "every graph of <4> & 5 vertices: 0 wrong", 21_248, True),
+    Check("theorem 3.5", "2 experts forget their labels", 1_000, False),
+)
+"""In place of the theory's own, which take seconds and all hold."""
 
 STEPS = 200
 FAILING = 0.5
@@ -44,6 +52,11 @@ class PhoneBook:
 @dataclass(frozen=True, kw_only=True)
 class ShortestPath:
     vertices: int = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthTwoPath:
+    vertices: int
 
 
 def designs():
@@ -103,6 +116,14 @@ def _study(task, question):
     return Study(question=question, runs=lambda scale: runs_of(task), score=score, claims=(claim,), notes=notes)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_checks():
+    """Reports that show ``CHECKS``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_theory, "checks", lambda: CHECKS)
+        yield
+
+
 @pytest.fixture(scope="session")
 def studies():
     return {
@@ -138,6 +159,18 @@ def two_books(studies, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("books"))
     fill(store, runs)
     return store, dataclasses.replace(studies["phone_book"], runs=lambda scale: runs)
+
+
+@pytest.fixture(scope="session")
+def swept_folder(studies, tmp_path_factory):
+    """The report of a study that sweeps the width on graphs of two sizes; all runs are there."""
+    runs = runs_of(LengthTwoPath(vertices=8)) + runs_of(LengthTwoPath(vertices=16))
+    folder = tmp_path_factory.mktemp("swept")
+    store = Store(folder / "store")
+    fill(store, runs)
+    study = dataclasses.replace(studies["shortest_path"], runs=lambda scale: runs)
+    write_report(store, {"critical_width": study}, "laptop", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

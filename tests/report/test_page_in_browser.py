@@ -97,3 +97,11 @@ def test_the_page_fits_its_screen_and_answers(folder, empty_folder, kind, width,
     if kind == "full":
         assert seen["rising"] != seen["falling"]
         assert sorted(seen["rising"]) == sorted(seen["falling"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look at the page with")
+def test_critical_widths_fit_a_phone(swept_folder, tmp_path):
+    seen = probe(swept_folder / "report.html", 390, tmp_path)
+    assert seen["errors"] == []
+    assert max(seen["widths"]) <= 390
+    assert seen["spilling"] == []

@@ -29,7 +29,8 @@ def rows(page, place):
 def test_the_same_store_gives_the_same_page(store, studies, folder, tmp_path):
     write_report(store, studies, "laptop", tmp_path)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    assert len(files) == 2 + 3 * (2 * 4 + 1)  # page and Markdown; four pictures a task and the rates, in three formats
+    # Page and Markdown; four pictures a task, the book's capacity, rates and the theory's curve, in three formats.
+    assert len(files) == 2 + 3 * (2 * 4 + 3)
     for file in files:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
 
@@ -85,7 +86,7 @@ def test_bits_are_told_where_they_were_counted(page):
 
 def test_every_link_of_the_markdown_leads_to_a_file(folder, markdown):
     targets = re.findall(r"\]\(([^)]+)\)", markdown)
-    assert len(targets) == 2 * (4 + 4 * 2) + 1
+    assert len(targets) == 2 * (4 + 4 * 2) + 3
     assert all((folder / target).is_file() for target in targets)
 
 
@@ -119,6 +120,36 @@ def test_books_of_several_sizes_are_compared_size_by_size(two_books):
     known = both.books.set_index("label").text
     assert known["MoE d=32 E=16 top-2"] == "at least the largest tested, 2,000"
     assert known["dense d=8"] == "less than the smallest tested, 1,000"
+
+
+def test_the_checks_of_the_theory_are_listed_with_their_verdicts(page, markdown):
+    assert [row[0] for row in rows(page, "theory")] == ["theorem 3.3", "theorem 3.5"]
+    assert rows(page, "theory")[0][1:] == ["every graph of <4> & 5 vertices: 0 wrong", "21,248", "✓ holds"]
+    assert rows(page, "theory")[1][-1] == "✗ does not hold"
+    assert "1 of 2 checks hold." in page
+    assert "| theorem 3.5 | 2 experts forget their labels | 1,000 | does not hold |" in markdown
+
+
+def test_memorized_bits_are_drawn_under_the_lines_of_their_sources(page):
+    for source in ("arXiv:2404.05405", "arXiv:2505.24832", "counting bound, float32, theorem 3.6"):
+        assert page.count(f"{source})</text>") == 1  # of the phone book, and of no other task
+
+
+def test_a_sweep_of_the_width_tells_critical_widths_and_no_rates(swept_folder):
+    page = (swept_folder / "report.html").read_text()
+    widths = page[page.index('aria-label="Critical widths') :]
+    table = rows(widths.replace("<tbody>", '<section id="widths"><tbody>', 1), "widths")
+    assert {(vertices, experts) for vertices, experts, *_ in table} == {
+        (vertices, experts) for vertices in ("8", "16") for experts in ("dense", "4", "8", "16")
+    }
+    assert page.count("read its critical width, under Theory") == 2
+    assert "No mixture can be compared with a dense ladder yet." in page
+    assert (swept_folder / "figures" / "critical_width_widths.svg").is_file()
+    assert "figures/critical_width_widths.svg" in (swept_folder / "RESULTS.md").read_text()
+
+
+def test_without_a_sweep_its_absence_is_told(page):
+    assert "No sweep of the width has been run yet" in page
 
 
 def test_an_empty_store_is_reported_as_not_run(empty_folder):

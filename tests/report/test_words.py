@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from parrotlab.report._words import interval_text, number, plain, rate_text, si
+from parrotlab.report._words import interval_text, number, plain, rate_text, si, width_interval_text, width_text
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,14 @@ def test_bounds_are_marked():
         "≥ 1.00",
         "≤ 1.00",
     ]
+
+
+def test_a_critical_width_beyond_those_trained_is_marked_and_open():
+    assert width_text({"width": 64.0, "bound": "more than"}) == "> 64"
+    assert width_text({"width": 14.21, "bound": ""}) == "14.2"
+    assert width_interval_text({"low": 12.0, "high": math.inf}) == "12 to open"
+    assert width_interval_text({"low": 0.0, "high": 4.0}) == "open to 4"
+    assert width_interval_text({"low": math.nan, "high": math.nan}) == ""
 
 
 def test_a_plain_row_holds_nothing_that_json_does_not_know():

@@ -1,6 +1,7 @@
 """Claims are judged by rules that are stated, on points made by hand."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -47,11 +48,12 @@ def dense_alone(points):
     [
         ((0.2, 0.3, 0.4), "holds"),
         ((0.4, 0.3, 0.2), "does not hold"),
-        ((0.3, 0.3, 0.3), "does not hold"),
+        ((0.3, 0.3, 0.3), "undecided"),
         ((0.2, 0.4, 0.3), "undecided"),  # it rises and falls
         (((0.1, 0.2, 0.3), 0.25, (0.29, 0.3, 0.31)), "undecided"),  # the seeds of 4 and 16 experts overlap
+        (((0.29, 0.3, 0.31), 0.25, (0.1, 0.2, 0.3)), "undecided"),
     ],
-    ids=["rising", "falling", "level", "a hump", "noise"],
+    ids=["rising", "falling", "level", "a hump", "rising in noise", "falling in noise"],
 )
 def test_more_experts_help_if_every_step_does_and_the_ends_are_apart(scores, outcome):
     verdict = grows_with_experts("book", "Bits")({"book": table(scores=scores)})
@@ -94,8 +96,10 @@ def test_experts_are_worth_more_where_the_whole_interval_is_above(book, graph, o
     assert "on paths (moe 16000)" in verdict.measured
 
 
-def test_a_score_beyond_the_ladder_is_told_as_a_bound():
-    assert "at least" in follows_total("book")({"book": table(scores=(0.4, 0.5, 0.9))}).measured
+def test_a_score_beyond_the_ladder_is_told_as_a_bound_with_an_open_end():
+    told = follows_total("book")({"book": table(scores=(0.4, 0.5, 0.9))}).measured
+    assert re.search(r"E = 16: at least \d.*to open\)", told)
+    assert "inf" not in told
 
 
 def test_of_several_tasks_the_one_that_costs_the_most_is_judged():

@@ -18,7 +18,7 @@ from parrotlab.tasks.task import Memorable, Split, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Bits:
-    """Bits memorized over all entries read, as ``bits / bits_memorized``, and the bits there were, as ``bits / entropy``."""
+    """Bits memorized over all entries read (``bits / bits_memorized``), and bits there were (``bits / entropy``)."""
 
     split: Split
     count: int

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from parrotlab.figures.picture import Picture
-from parrotlab.figures.style import (
-    DENSE,
-    INK,
-    MARKERS,
-    MUTED,
-    PAPER,
-    apart,
-    canvas,
-    mixture_colour,
-    parameter_axis,
-    style,
-)
-
-PLOT_POINTS = 250
-"""About the height of the plot, in points of 1/72 inch."""
+from parrotlab.figures.style import DENSE, MARKERS, MUTED, PAPER, canvas, mixture_colour, parameter_axis, style
 
 DASHES = ((0, (1, 2)), (0, (5, 3)), "solid")
 """Of the lines, in their order."""
@@ -32,12 +16,12 @@ DASHES = ((0, (1, 2)), (0, (5, 3)), "solid")
 def capacity(bits: pd.DataFrame, lines: pd.DataFrame) -> Picture:
     """The bits of every design (mean over seeds, with its 95% interval) and the named lines, on logarithmic axes.
 
-    ``bits`` is ``analysis.capacity.bits_per_parameter`` of one task, ``lines`` ``theory.counting.capacity_lines`` with a
-    ``source`` for each line. Models that know nearly all there was are hollow: they may have had room for more.
+    ``bits`` is ``analysis.capacity.bits_per_parameter`` of one task, ``lines`` ``theory.counting.capacity_lines`` with
+    a ``source`` for each line. Models that know nearly all there was are hollow: they may have had room for more.
     """
     plotted = bits.sort_values(["family", "width", "experts"]).reset_index(drop=True)
     with style():
-        figure, (axes,) = canvas(4.3)
+        figure, (axes,) = canvas(4.8)
         mixtures = list(plotted.loc[plotted.family != "dense"].groupby(["width", "active_experts"]))
         _points(axes, plotted.loc[plotted.family == "dense"], "o", "dense")
         for marker, ((width, active), group) in zip(MARKERS * len(mixtures), mixtures):
@@ -48,7 +32,7 @@ def capacity(bits: pd.DataFrame, lines: pd.DataFrame) -> Picture:
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
             axes.set_ylim(plotted.bits.min() / 2, max(lines.bits.max(), plotted.bits.max()) * 1.5)
             _lines(axes, lines)
-            figure.legend(loc="outside upper left", ncols=1 if len(mixtures) > 2 else 2, handletextpad=0.4)
+            figure.legend(loc="outside upper left", handletextpad=0.5, labelspacing=0.3, fontsize=8)
         axes.set_ylabel("bits memorized")
     return Picture(figure, plotted, _words(plotted, lines))
 
@@ -65,19 +49,14 @@ def _points(axes: Axes, group: pd.DataFrame, marker: str, name: str) -> None:
 
 
 def _lines(axes: Axes, lines: pd.DataFrame) -> None:
-    """Each line with its name and source written along its left end, above it."""
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    a_decade = PLOT_POINTS / math.log10(top / bottom)
-    named = list(lines.groupby("line", sort=False))
-    rates = [line.bits.iloc[0] / line.parameters.iloc[0] for _, line in named]
-    heights = [a_decade * math.log10(rate * left / bottom) for rate in rates]
-    for dash, rate, height, moved, (name, line) in zip(DASHES * len(named), rates, heights, apart(heights, 22), named):
-        axes.plot([left, right], [rate * left, rate * right], color=MUTED, linewidth=1.1, linestyle=dash, zorder=1)
-        text = f"{name}\n{line.source.iloc[0]}"
-        place, offset = (left, rate * left), (6, moved - height + 4)
-        axes.annotate(text, place, offset, textcoords="offset points", va="bottom", fontsize=7, color=INK)
-    axes.set_xlim(left, right)
+    """Straight through the whole plot, each with its source in the legend, where no point hides it."""
+    left_right = axes.get_xlim()
+    for dash, (name, line) in zip(DASHES * len(lines), lines.groupby("line", sort=False)):
+        rate = line.bits.iloc[0] / line.parameters.iloc[0]
+        bits = [rate * size for size in left_right]
+        told = f"{name} ({line.source.iloc[0]})"
+        axes.plot(left_right, bits, color=MUTED, linewidth=1.2, linestyle=dash, zorder=1, label=told)
+    axes.set_xlim(*left_right)
 
 
 def _numbers(experts: pd.Series) -> str:

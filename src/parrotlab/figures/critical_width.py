@@ -1,15 +1,16 @@
-"""Critical widths: how wide one layer must be to learn graphs of |V| vertices, between what theory forbids and gives."""
+"""Critical widths: how wide a layer must be to learn graphs of |V| vertices, beside what theory forbids and gives."""
 
 from __future__ import annotations
-
-import math
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from parrotlab.figures.picture import Picture
-from parrotlab.figures.style import DENSE, INK, MARKERS, MUTED, PAPER, canvas, mixture_colour, style
+from parrotlab.figures.style import DENSE, MARKERS, MUTED, PAPER, canvas, mixture_colour, style
+
+BEYOND = (1, 2**20)
+"""Outside of every plot: where open intervals end."""
 
 SIGNS = {"": "", "at most": "≤ ", "more than": "> "}
 
@@ -20,42 +21,37 @@ DODGE = 1.045
 def critical_width(widths: pd.DataFrame, bounds: pd.DataFrame) -> Picture:
     """The width at which accuracy passes 95% against |V|: a line per E with 95% intervals, between the two bounds.
 
-    ``widths`` is ``analysis.critical_width.critical_widths``, ``bounds`` ``theory.bounds.critical_widths``. A hollow mark
-    is a bound: an arrow up where no width passed, down where the narrowest did.
+    ``widths`` is ``analysis.critical_width.critical_widths``, ``bounds`` ``theory.bounds.critical_widths``. A hollow
+    mark is a bound: an arrow up where no width passed, down where the narrowest did.
     """
     plotted = widths.sort_values(["experts", "vertices"]).reset_index(drop=True)
     with style():
         figure, (axes,) = canvas(4.2)
-        _bounds(axes, bounds)
         lines = list(plotted.groupby("experts"))
         for place, (marker, (experts, line)) in enumerate(zip(("o", *MARKERS) * len(lines), lines)):
             _line(axes, line, int(experts), marker, DODGE ** (place - (len(lines) - 1) / 2))  # type: ignore[arg-type]
-        _axes(axes, sorted({*plotted.vertices, *bounds.vertices}), plotted, bounds)
-        figure.legend(loc="outside upper left", ncols=3, handletextpad=0.5, columnspacing=1.2)
+        _bounds(axes, bounds)
+        _axes(axes, sorted(set(plotted.vertices)), plotted, bounds)
+        if len(plotted):
+            figure.legend(loc="outside upper left", ncols=2, handletextpad=0.5, columnspacing=1.2, fontsize=8)
     return Picture(figure, plotted, _words(plotted))
 
 
 def _bounds(axes: Axes, bounds: pd.DataFrame) -> None:
     if not len(bounds):
         return
-    floor = dict(color=MUTED, linewidth=1.1)
-    axes.plot(bounds.vertices, bounds.construction_width, linestyle=(0, (5, 3)), **floor)
-    axes.plot(bounds.vertices, bounds.least_width, linestyle=(0, (1, 2)), **floor)
+    told = "a construction's width (theorem 3.3)"
+    axes.plot(bounds.vertices, bounds.construction_width, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.2, label=told)
+    told = f"below, every model fails (theorem 3.2, {bounds.precision.iloc[0]} bits)"
+    axes.plot(bounds.vertices, bounds.least_width, color=MUTED, linestyle=(0, (1, 2)), linewidth=1.2, label=told)
     axes.fill_between(bounds.vertices, bounds.least_width, 1, color=MUTED, alpha=0.15, linewidth=0)
-    last = bounds.iloc[-1]
-    construction = (last.vertices, last.construction_width)
-    told = {"textcoords": "offset points", "fontsize": 7.5, "color": INK, "ha": "right"}
-    axes.annotate("this width suffices\n(theorem 3.3)", construction, (0, -6), va="top", **told)
-    excluded = f"below, every model fails\n(theorem 3.2, {last.precision} bits a number)"
-    axes.annotate(excluded, (last.vertices, last.least_width), (0, 5), va="bottom", **told)
 
 
 def _line(axes: Axes, line: pd.DataFrame, experts: int, marker: str, dodge: float) -> None:
     hue = DENSE if experts == 1 else mixture_colour(experts)
     place = line.vertices * dodge
     known = line.low.notna()
-    bottom, top = axes.get_ylim() if not len(line) else (1, 2 ** math.ceil(1 + math.log2(line.width.max())))
-    ends = line.low.clip(lower=bottom)[known], line.high.clip(upper=top)[known]
+    ends = line.low.clip(lower=BEYOND[0])[known], line.high.clip(upper=BEYOND[1])[known]
     axes.vlines(place[known], *ends, color=hue, linewidth=1.4, zorder=2)
     axes.plot(place, line.width, color=hue, linewidth=1.4, zorder=2)
     fills = [PAPER if bound else hue for bound in line.bound]
@@ -80,7 +76,7 @@ def _axes(axes: Axes, sizes: list[int], plotted: pd.DataFrame, bounds: pd.DataFr
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     axes.set_xlim(sizes[0] / 1.15, sizes[-1] * 1.15)
-    highest = max([*plotted.width, *bounds.construction_width])
+    highest = max(plotted.width.max(), bounds.construction_width.max())
     axes.set_ylim(1.4, highest * 1.6)
 
 

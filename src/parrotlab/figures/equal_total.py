@@ -12,8 +12,8 @@ from parrotlab.figures.style import DENSE, INK, MARKERS, MUTED, PAPER, canvas, m
 def equal_total(curve: pd.DataFrame) -> Picture:
     """The width of a mixture as large as the dense construction, against its number of experts K (corollary 3.4).
 
-    ``curve`` is ``theory.bounds.equal_total`` of one |V|, at one precision or at several. A cross marks the first K drawn
-    at which theorem 3.2 excludes the mixture.
+    ``curve`` is ``theory.bounds.equal_total`` of one |V|, at one precision or at several. A mark stands at the first K
+    drawn at which theorem 3.2 excludes the mixture.
     """
     hue = mixture_colour(16)
     first = curve.iloc[0]
@@ -28,12 +28,10 @@ def equal_total(curve: pd.DataFrame) -> Picture:
             text = f"at {precision} bits a number no width below {least} will do"
             axes.annotate(text, (1.1, least), (0, 3), textcoords="offset points", fontsize=7.5, color=INK)
             failing = group.loc[group.fails].head(1)
-            axes.scatter(
-                failing.experts, failing.sparse_width, marker=marker, s=46, c=hue, edgecolors=PAPER, zorder=3
-            )
+            axes.scatter(failing.experts, failing.sparse_width, marker=marker, s=46, c=hue, edgecolors=PAPER, zorder=3)
             for row in failing.itertuples():
-                told = {"textcoords": "offset points", "fontsize": 7.5, "color": INK, "ha": "left", "va": "bottom"}
-                axes.annotate(f"fails from K = {row.experts}", (row.experts, row.sparse_width), (5, 3), **told)
+                told = {"textcoords": "offset points", "fontsize": 7.5, "color": INK, "ha": "right", "va": "top"}
+                axes.annotate(f"fails from K = {row.experts}", (row.experts, row.sparse_width), (-6, 2), **told)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xlim(1, widths.experts.max())
@@ -56,7 +54,7 @@ def _words(curve: pd.DataFrame) -> str:
             else f"at {precision} bits a number none of those drawn is excluded"
         )
     return (
-        f"Width left to a mixture of K experts that weighs as much as the dense construction for {first.vertices} vertices: "
-        f"from {curve.sparse_width.max()} with K = {curve.experts.min()} to {curve.sparse_width.min()} "
+        f"Width left to a mixture of K experts as large as the dense construction for {first.vertices} vertices: from "
+        f"{curve.sparse_width.max()} with K = {curve.experts.min()} to {curve.sparse_width.min()} "
         f"with K = {curve.experts.max()}; {', '.join(parts)}."
     )

@@ -9,6 +9,8 @@ Both take, with or without a leading replica dimension R,
 and return y_ND = Σ_a weights_NA[:, a] · activate(x · up[expert_a]) · down[expert_a].
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# (an autograd function names the gradients that it takes)
 from __future__ import annotations
 
 from collections.abc import Callable

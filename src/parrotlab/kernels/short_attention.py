@@ -5,18 +5,20 @@ empty; here a tile holds as many whole rows as fit, and a mask keeps them apart.
 read where the projection left them, and nothing in between is written: the backward computes it again.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# (an autograd function names the gradients that it takes)
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _short_attention_triton as _triton
-else:  # CPU builds of torch come without it
-    _triton = None
 
 TILES = (64, 128)
 """Tokens of a tile; longer rows go to the general kernels."""

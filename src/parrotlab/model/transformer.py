@@ -86,10 +86,10 @@ class LanguageModel(nn.Module):
 
     def adjust_(self, routings: Sequence[Routing]) -> None:
         """Lets routers that follow their load see it; called after each training step."""
-        routers = [block.feedforward.router for block in self.blocks if hasattr(block.feedforward, "router")]
-        for router, routing in zip(routers, routings):
-            if hasattr(router, "adjust_"):
-                router.adjust_(routing.choices_E)
+        for block, routing in zip(self.blocks, routings):
+            adjust_ = getattr(getattr(block.feedforward, "router", None), "adjust_", None)
+            if adjust_ is not None:
+                adjust_(routing.choices_E)
 
     def replica(self, index: int) -> LanguageModel:
         """One of the stack as a plain model of its own, or a lone model's twin; it shares the memory."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from parrotlab.analysis.capacity import bits_per_parameter, largest_book
+from parrotlab.analysis.critical_width import SIZE, critical_widths
 from parrotlab.analysis.exchange_rate import exchange_rates
 from parrotlab.analysis.points import label, points
-from parrotlab.report._words import effective_text, interval_text, plain, rate_text
+from parrotlab.report._words import effective_text, interval_text, plain, rate_text, width_interval_text, width_text
 from parrotlab.results.store import Store
 from parrotlab.spec import encode, flatten
 from parrotlab.studies.study import Claim, Scale, Study, Verdict
@@ -31,6 +32,8 @@ class Part:
     rates: pd.DataFrame
     refusal: str
     """Why there is no exchange rate; empty where there is one."""
+    bits: pd.DataFrame
+    """Of the section's bits, those of this task."""
     measurements: pd.DataFrame
     """Those of the points' runs, with what figures need of the points' columns."""
 
@@ -47,6 +50,8 @@ class Section:
     """Bits memorized per parameter; empty where nobody counted bits."""
     books: pd.DataFrame
     """The largest book that each design knows; empty unless several sizes were planned."""
+    widths: pd.DataFrame
+    """The critical width for each size of graph and number of experts; empty unless several sizes were planned."""
     runs: tuple[dict[str, Any], ...]
     """Every planned run: status ``complete``, ``failed`` or ``missing``."""
 
@@ -62,13 +67,17 @@ def section(name: str, study: Study, scale: Scale, stored: pd.DataFrame, table: 
     table = table.loc[table.fingerprint.isin(names)]
     chosen = points(table, study.score)
     tasks = list(chosen.groupby("task")) or [(name.replace("_", " "), chosen)]
+    bits = bits_per_parameter(table) if len(table) else pd.DataFrame(columns=["task"])
+    widths = critical_widths(chosen) if _several(chosen, SIZE) else pd.DataFrame()
+    parts = [_part(name, str(task), group, table, bits, alone=len(tasks) == 1) for task, group in tasks]
     return Section(
         name=name,
         study=study,
         points=chosen,
-        bits=bits_per_parameter(table) if len(table) else pd.DataFrame(),
-        books=largest_book(chosen) if _several_books(chosen) else pd.DataFrame(),
-        parts=tuple(_part(name, str(task), group, table, alone=len(tasks) == 1) for task, group in tasks),
+        bits=bits,
+        books=largest_book(chosen) if _several(chosen, "task.entries") else pd.DataFrame(),
+        widths=widths,
+        parts=tuple(_of_widths(part) if len(widths) else part for part in parts),
         runs=tuple(_run(run, stored, table, study) | {"study": name.replace("_", " ")} for run in planned),
     )
 
@@ -121,6 +130,15 @@ def bits_rows(sections: list[Section]) -> list[dict[str, Any]]:
     ]
 
 
+def width_rows(sections: list[Section]) -> list[dict[str, Any]]:
+    """The table of critical widths, with its numbers also as text."""
+    return [
+        plain(row) | {"width_text": width_text(row), "interval_text": width_interval_text(row)}
+        for section in sections
+        for row in section.widths.to_dict("records")
+    ]
+
+
 def explorer(sections: list[Section]) -> list[dict[str, Any]]:
     """What the page's explorer draws: the designs of each study with their seeds."""
     return [
@@ -155,11 +173,17 @@ def provenance(sections: list[Section], stored: pd.DataFrame, scale: Scale, stor
     return [(name, value) for name, value in facts if value]
 
 
-def _several_books(chosen: pd.DataFrame) -> bool:
-    return "task.entries" in chosen and len(set(chosen["task.entries"].dropna())) > 1
+def _several(chosen: pd.DataFrame, size: str) -> bool:
+    return size in chosen and len(set(chosen[size].dropna())) > 1
 
 
-def _part(name: str, task: str, chosen: pd.DataFrame, table: pd.DataFrame, alone: bool) -> Part:
+def _of_widths(part: Part) -> Part:
+    """The part of a study that sweeps the width on tasks of several sizes, where every ladder ends at 100%."""
+    refusal = "a sweep of the width: read its critical width, under Theory, and no rate"
+    return replace(part, rates=part.rates.iloc[:0], refusal=refusal)
+
+
+def _part(name: str, task: str, chosen: pd.DataFrame, table: pd.DataFrame, bits: pd.DataFrame, alone: bool) -> Part:
     told = ["label", "family", "width", "experts", "total", "seed", "fingerprint"]
     measured = ["fingerprint", "evaluation", "split", "metric", "part", "step", "value"]
     rates, refusal = _rates(chosen)
@@ -170,6 +194,7 @@ def _part(name: str, task: str, chosen: pd.DataFrame, table: pd.DataFrame, alone
         points=chosen,
         rates=rates.assign(task=task),
         refusal=refusal,
+        bits=bits.loc[bits.task == task],
         measurements=table.reindex(columns=measured).merge(chosen.reindex(columns=told), on="fingerprint"),
     )
 

@@ -29,21 +29,34 @@ def number(value: float | None) -> str:
 
 def rate_text(row: Mapping[str, Any]) -> str:
     """The rate, or the bound that stands for it."""
-    return {"at least": "≥ ", "at most": "≤ ", "": ""}[row["bound"]] + f"{row['rate']:.2f}"
+    return {"at least": "≥ ", "at most": "≤ ", "": ""}[row["bound"]] + _rate(row["rate"])
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
     """``0.71 to 1.02``; an end that lies beyond the ladder is open."""
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return ""
-    low = f"{row['low']:.2f}" if math.isfinite(row["low"]) else "open"
-    high = f"{row['high']:.2f}" if math.isfinite(row["high"]) else "open"
+    low = _rate(row["low"]) if math.isfinite(row["low"]) else "open"
+    high = _rate(row["high"]) if math.isfinite(row["high"]) else "open"
     return f"{low} to {high}"
 
 
 def effective_text(row: Mapping[str, Any]) -> str:
     """The dense parameters that score the same, or their bound."""
     return {"at least": "≥ ", "at most": "≤ ", "": ""}[row["bound"]] + si(row["effective"])
+
+
+def width_text(row: Mapping[str, Any]) -> str:
+    """The critical width, or the bound that stands for it."""
+    return {"more than": "> ", "at most": "≤ ", "": ""}[row["bound"]] + number(row["width"])
+
+
+def width_interval_text(row: Mapping[str, Any]) -> str:
+    """``14 to 21``; an end beyond the widths that were trained is open."""
+    if math.isnan(row["low"]) or math.isnan(row["high"]):
+        return ""
+    low, high = (number(end) if 0 < end < math.inf else "open" for end in (row["low"], row["high"]))
+    return f"{low} to {high}"
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,3 +67,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rate(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00

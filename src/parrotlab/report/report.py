@@ -1,7 +1,7 @@
 """The report: claims with verdicts, exchange rates, figures, runs and provenance, bound into one page.
 
 The page is a function of the store and of the studies' plans: it reads no clock, loads nothing from elsewhere,
-and shows what failed and what is missing beside what was measured.
+and shows what failed and what is missing beside what was measured. The theory's checks are run when it is made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import escape
 
 from parrotlab.analysis.capacity import FACTS, RANDOM_STRINGS
+from parrotlab.figures.capacity import capacity
+from parrotlab.figures.critical_width import critical_width
+from parrotlab.figures.equal_total import equal_total
 from parrotlab.figures.exchange_rates import exchange_rates
 from parrotlab.figures.expert_load import expert_load
 from parrotlab.figures.learning_curves import learning_curves
@@ -22,6 +25,7 @@ from parrotlab.figures.picture import Picture, save, themed
 from parrotlab.figures.score_by_parameters import score_by_parameters
 from parrotlab.figures.style import COLOURS
 from parrotlab.report import _contents as contents
+from parrotlab.report import _theory as theory
 from parrotlab.report._words import number, si
 from parrotlab.results.store import Store
 from parrotlab.studies.study import Scale, Study
@@ -42,6 +46,7 @@ def write_report(store: Store, studies: Mapping[str, Study], scale: Scale, folde
     pictures["exchange_rates"] = exchange_rates(
         pd.concat([part.rates for part in contents.parts(sections)], ignore_index=True)
     )
+    pictures["equal_total"] = equal_total(theory.curve())
     drawings = {}
     for name, picture in pictures.items():
         vector, *_ = save(picture, folder / "figures" / name)
@@ -55,6 +60,9 @@ def write_report(store: Store, studies: Mapping[str, Study], scale: Scale, folde
         "rates": contents.rate_rows(sections),
         "bits": contents.bits_rows(sections),
         "books": [row for section in sections for row in section.books.to_dict("records")],
+        "widths": contents.width_rows(sections),
+        "checks": theory.rows(theory.checks()),
+        "checked": theory.tally(theory.checks()),
         "drawings": drawings,
         "explorer": contents.explorer(sections),
         "runs": [run for section in sections for run in section.runs],
@@ -87,6 +95,11 @@ def _pictures(sections: list[contents.Section]) -> dict[str, Picture]:
             pictures[f"{part.name}_active"] = score_by_parameters(part.points, "active", label)
             pictures[f"{part.name}_load"] = expert_load(part.measurements)
             pictures[f"{part.name}_curves"] = learning_curves(part.measurements)
+            if len(part.bits):
+                pictures[f"{part.name}_capacity"] = capacity(part.bits, theory.memory_lines(part.bits.total))
+        if len(section.widths):
+            bounds = theory.width_bounds(section.widths.vertices)
+            pictures[f"{section.name}_widths"] = critical_width(section.widths, bounds)
     return pictures
 
 

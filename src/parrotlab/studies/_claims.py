@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -16,21 +17,22 @@ NOT_RUN = Verdict(outcome="not run", measured="")
 
 
 def grows_with_experts(study: str, unit: str) -> Callable[[Points], Verdict]:
-    """Holds if the score's mean rises from each number of experts to the next, the worst seed of the most experts
-    being above the best of the fewest; fails if the most experts score no better than the fewest; else undecided."""
+    """Holds if the score's mean rises from each number of experts to the next and every seed of the most experts is
+    above every seed of the fewest; fails if every one is below; else undecided."""
 
     def judge(points: Points) -> Verdict:
         mixtures = _mixtures(points, study)
         if mixtures.empty or mixtures["experts"].nunique() < 2:
             return NOT_RUN
         by_experts = mixtures.groupby("experts")["score"]
-        means, fewest, most = by_experts.mean(), mixtures["experts"].min(), mixtures["experts"].max()
-        told = ", ".join(f"{mean:.3g} with {experts:.0f}" for experts, mean in means.items())
-        apart = by_experts.min()[most] > by_experts.max()[fewest]
-        if means.is_monotonic_increasing and apart:
+        means, lowest, highest = by_experts.mean(), by_experts.min(), by_experts.max()
+        fewest, most = means.index[0], means.index[-1]
+        told = ", ".join(f"{_score(mean)} with {experts:.0f}" for experts, mean in means.items())
+        outcome = "undecided"
+        if means.is_monotonic_increasing and lowest[most] > highest[fewest]:
             outcome = "holds"
-        else:
-            outcome = "does not hold" if means[most] <= means[fewest] else "undecided"
+        elif highest[most] < lowest[fewest]:
+            outcome = "does not hold"
         return Verdict(outcome=outcome, measured=f"{unit} at fixed active parameters: {told} experts.")
 
     return judge
@@ -51,10 +53,9 @@ def worth_more_than(memory: str, reasoning: str) -> Callable[[Points], Verdict]:
     """Holds if, at the largest E of each study, the whole interval of the one's rate lies above the other's."""
 
     def judge(points: Points) -> Verdict:
-        pair = [_largest(_rates(points, study)) for study in (memory, reasoning)]
-        if pair[0] is None or pair[1] is None:
+        one, other = (_largest(_rates(points, study)) for study in (memory, reasoning))
+        if one is None or other is None:
             return NOT_RUN
-        one, other = pair
         outcome = "holds" if one["low"] > other["high"] else "undecided"
         if one["high"] < other["low"]:
             outcome = "does not hold"
@@ -110,5 +111,15 @@ def _largest(rates: pd.DataFrame) -> pd.Series | None:
 
 
 def _interval(row: pd.Series) -> str:
+    """The rate and its interval; an end of which the ladder says nothing is open."""
     bound = f"{row['bound']} " if row["bound"] else ""
-    return f"{bound}{row['rate']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    low, high = (_rate(end) if math.isfinite(end) else "open" for end in (row["low"], row["high"]))
+    return f"{bound}{_rate(row['rate'])} ({low} to {high})"
+
+
+def _rate(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+
+
+def _score(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

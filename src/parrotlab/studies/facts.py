@@ -26,7 +26,7 @@ GRIDS: dict[Scale, Grid] = {
     "laptop": Grid(
         layers=2,
         heads=1,
-        widths=(16, 24, 32, 48, 64),
+        widths=(12, 16, 24, 32, 48),
         width=16,
         experts=(4, 8, 16),
         rates=(8e-3,),
@@ -37,7 +37,7 @@ GRIDS: dict[Scale, Grid] = {
     "gpu": Grid(
         layers=4,
         heads=4,
-        widths=(64, 96, 128, 192, 256),
+        widths=(48, 64, 96, 128, 192, 256),
         width=64,
         experts=(8, 16, 32, 64),
         rates=(4e-3, 8e-3),
@@ -48,7 +48,7 @@ GRIDS: dict[Scale, Grid] = {
     "paper": Grid(
         layers=12,
         heads=16,
-        widths=(256, 384, 512, 768, 1024),
+        widths=(192, 256, 384, 512, 768, 1024, 1536),
         width=256,
         experts=(8, 16, 32, 64),
         rates=(2e-3, 4e-3, 8e-3),

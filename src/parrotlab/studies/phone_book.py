@@ -52,7 +52,7 @@ GRIDS: dict[Scale, Grid] = {
     "paper": Grid(
         layers=12,
         heads=16,
-        widths=(256, 384, 512, 768, 1024, 1536),
+        widths=(192, 256, 384, 512, 768, 1024, 1536),
         width=256,
         experts=(8, 16, 32, 64),
         rates=(2e-3, 4e-3, 8e-3),

@@ -33,7 +33,7 @@ GRIDS: dict[Scale, Grid] = {
         heads=4,
         widths=(8, 16, 24, 32),
         width=16,
-        experts=(8, 16, 32),
+        experts=(8, 32),
         rates=(5e-3,),
         seeds=(0, 1, 2),
         epochs=1,
@@ -53,7 +53,7 @@ GRIDS: dict[Scale, Grid] = {
     "paper": Grid(
         layers=12,
         heads=16,
-        widths=(256, 384, 512, 768, 1024),
+        widths=(192, 256, 384, 512, 768, 1024),
         width=256,
         experts=(8, 16, 32, 64),
         rates=(1e-3, 2.5e-3, 5e-3),

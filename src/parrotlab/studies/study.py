@@ -17,6 +17,8 @@ from parrotlab.analysis.points import Score
 from parrotlab.run import Run
 from parrotlab.spec import nearest
 
+FOLDER = __name__.rpartition(".")[0]
+
 Scale = Literal["smoke", "laptop", "gpu", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
@@ -56,7 +58,7 @@ class Study:
 
 def names() -> tuple[str, ...]:
     """The studies there are: the files of this folder."""
-    folder = importlib.import_module(__package__)
+    folder = importlib.import_module(FOLDER)
     modules = (module.name for module in pkgutil.iter_modules(folder.__path__))
     return tuple(sorted(name for name in modules if name != "study" and not name.startswith("_")))
 
@@ -65,4 +67,4 @@ def load(name: str) -> Study:
     """The study of that name."""
     if name not in names():
         raise ValueError(f"there is no study {name!r}: {nearest(name, names())}")
-    return importlib.import_module(f"{__package__}.{name}").STUDY
+    return importlib.import_module(f"{FOLDER}.{name}").STUDY

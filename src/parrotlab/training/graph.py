@@ -56,7 +56,7 @@ def _capture(step: Step) -> Callable[[], None]:
 def _compile(step: Step, compiled: Callable) -> None:
     """Block by block: all blocks share one compilation, where the model as a whole takes a minute."""
     model = step.model
-    model.embed, model.unembed = compiled(type(model).embed.__get__(model)), compiled(type(model).unembed.__get__(model))
+    model.embed, model.unembed = (compiled(part.__get__(model)) for part in (type(model).embed, type(model).unembed))
     for block in model.blocks:
         block.forward = compiled(type(block).forward.__get__(block))
     step.measure, step.update = compiled(step.objective), compiled(step.optimizer.step_)

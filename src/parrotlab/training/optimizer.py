@@ -18,7 +18,7 @@ class AdamW:
     def __init__(self, model: nn.Module, recipe: Recipe, rate_R: Tensor) -> None:
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self.recipe, self.rate_R = recipe, rate_R
-        self.weights = [weight for _, weight in named]
+        self.weights: list[Tensor] = [weight for _, weight in named]
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
         self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
