@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from parrotlab.evals.evaluation import Evaluation
@@ -19,7 +23,7 @@ from parrotlab.model.transformer import LanguageModel, Transformer, build
 from parrotlab.results.measurement import Measurement
 from parrotlab.results.provenance import provenance
 from parrotlab.results.store import Store
-from parrotlab.spec import fingerprint
+from parrotlab.spec import decode, fingerprint
 from parrotlab.tasks.task import Task
 from parrotlab.training import checkpoint
 from parrotlab.training.devices import Device
@@ -28,8 +32,13 @@ from parrotlab.training.loop import Progress, train
 from parrotlab.training.recipe import Recipe
 from parrotlab.training.step import Step
 
+MEMORY_SHARE = 0.5
+"""Of a device's memory that a stack's estimate may fill: activations are estimated within a factor of 2."""
 SAVE_SECONDS = 30.0
 """Training time between two checkpoints."""
+
+WEIGHTS = "weights.safetensors"
+"""The file of a run's folder that holds its trained weights in float32, where they were to be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +77,13 @@ def execute(
     watch: Callable[[Sequence[Run], Progress], None] = lambda runs, progress: None,
     stopping: Callable[[], bool] = lambda: False,
     save_seconds: float = SAVE_SECONDS,
+    keep_weights: bool = False,
 ) -> list[Outcome]:
     """Trains and judges runs that differ only in seed and learning rate, as one stack, into the store.
 
     What the store has is skipped; what was begun goes on from its checkpoint. A run that diverges is stored
     as failed, and does not stop the others of its stack. Raises ``Interrupted`` when ``stopping`` says so.
+    ``keep_weights`` stores the trained weights beside the results, for ``trained`` to read.
     """
     assert len({_without_rate_and_seed(run) for run in runs}) == 1, "a stack differs in seed and learning rate alone"
     missing = [run for run in runs if store.find(run) is None]
@@ -82,16 +93,38 @@ def execute(
         folders = [locks.enter_context(store.workshop(run.fingerprint)) for run in missing]
         missing = [run for run in missing if store.find(run) is None]  # another process may have just finished it
         if missing:
-            _execute(missing, store, device, watch, stopping, save_seconds, folders[0] / "checkpoint.safetensors")
+            saved = folders[0] / "checkpoint.safetensors"
+            _execute(missing, store, device, watch, stopping, save_seconds, keep_weights, saved)
     return [_outcome(run, store) for run in runs]
 
 
 def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
-    """The runs in groups to be trained together: on CUDA, those that differ only in seed and learning rate."""
+    """The runs in groups to be trained together: on CUDA, those that differ only in seed and learning rate.
+
+    A group that the device's memory would not hold is split into as few as it does, of about equal size.
+    """
     groups: dict[Run, list[Run]] = {}
     for run in runs:
         groups.setdefault(_without_rate_and_seed(run) if device.is_cuda else run, []).append(run)
-    return [tuple(group) for group in groups.values()]
+    return [stack for group in groups.values() for stack in _split(group, device)]
+
+
+def bytes_needed(run: Run) -> int:
+    """Memory of one step, about: float32 weights, gradients and moments, and what is kept for the backward pass.
+
+    Counted in float32, although a bfloat16 step that is compiled keeps less; a stack needs as much for each replica.
+    """
+    counts = count(run.model, run.task.vocabulary)
+    tokens = run.recipe.rows * (run.task.length - 1)
+    return counts.weight_bytes + counts.optimizer_bytes + counts.activation_bytes(tokens)
+
+
+def _split(group: list[Run], device: Device) -> list[tuple[Run, ...]]:
+    """The group in stacks that fit; a single run is not split, and may fail."""
+    room = max(1.0, MEMORY_SHARE * device.memory_bytes / bytes_needed(group[0]))
+    stacks = math.ceil(len(group) / math.floor(min(room, len(group))))
+    ends = [len(group) * index // stacks for index in range(stacks + 1)]
+    return [tuple(group[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def _execute(
@@ -101,6 +134,7 @@ def _execute(
     watch: Callable[[Sequence[Run], Progress], None],
     stopping: Callable[[], bool],
     save_seconds: float,
+    keep_weights: bool,
     saved: Path,
 ) -> None:
     """Trains runs that the store lacks from ``saved``, if that is their checkpoint, or from the start."""
@@ -129,11 +163,18 @@ def _execute(
             raise Interrupted(f"stopped at step {progress.step} of {recipe.steps}")
     seconds = spent + time.monotonic() - began
     for index, run in enumerate(runs):
-        _store(run, model.replica(index), journal, index, store, device, seconds)
+        _store(run, model.replica(index), journal, index, store, device, seconds, keep_weights)
 
 
 def _store(
-    run: Run, model: LanguageModel, journal: Journal, index: int, store: Store, device: Device, training_seconds: float
+    run: Run,
+    model: LanguageModel,
+    journal: Journal,
+    index: int,
+    store: Store,
+    device: Device,
+    training_seconds: float,
+    keep_weights: bool,
 ) -> None:
     """Judges one trained run and puts it into the store; time and memory of a stack are shared out."""
     began = time.monotonic()
@@ -156,7 +197,29 @@ def _store(
         costs(run),
         facts | device.facts() | provenance(),
         measurements,
+        {WEIGHTS: save(model.state_dict())} if keep_weights and not reason else {},
     )
+
+
+def trained(name: str, store: Store) -> tuple[Run, LanguageModel]:
+    """The run of that fingerprint and its trained model, on the CPU; ValueError where its weights were not kept."""
+    record = next((record for record in store.records() if record.fingerprint == name), None)
+    if record is None:
+        raise ValueError(
+            f"there is no run {name} in {store.root}: parrotlab sql 'select fingerprint from runs' lists all"
+        )
+    run, path = decode(record.spec), store.root / name / WEIGHTS
+    if not path.exists():
+        raise ValueError(
+            f"run {name} in {store.root} is {record.status} and has no weights: run its study with --keep-weights "
+            "into another --store, for what is stored is never replaced"
+        )
+    model = LanguageModel(run.model, run.task.vocabulary)
+    try:
+        model.load_state_dict(load(path.read_bytes()))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold the weights of its run: {error}") from None
+    return run, model
 
 
 def costs(run: Run) -> dict[str, int]:

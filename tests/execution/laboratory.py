@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from parrotlab.model.attention import Attention
 from parrotlab.model.feedforwards.dense import Dense
@@ -46,6 +47,8 @@ def execute(runs, store, device, watch, stopping) -> list[Outcome]:
         journal.write(f"{run.task.way} {run.seed} {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\n")
     if run.task.way == "crashes":
         raise RuntimeError("the floor is wet")
+    if len(runs) > {"crowded": 1, "too large": 0}.get(run.task.way, len(runs)):
+        raise torch.OutOfMemoryError("CUDA out of memory")
     if run.task.way == "busy":
         raise Busy("someone else is at it")
     if run.task.way == "deaf":

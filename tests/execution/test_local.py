@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the workers too, which imp
 from laboratory import execute, toy  # type: ignore[import-not-found]
 
 from parrotlab.execution import estimate
-from parrotlab.execution.local import train_all
+from parrotlab.execution.local import stacks, train_all
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.results.store import Store
+from parrotlab.run import bytes_needed
 from parrotlab.training.devices import Device
 
 CPU = Device("cpu", fast_steps=False)
@@ -63,6 +64,29 @@ def test_whatever_becomes_of_a_run_the_others_go_on(tmp_path):
     traceback = tmp_path / ".work" / runs[1].fingerprint / "traceback.txt"
     assert str(traceback) in said["broken"]
     assert "in execute" in traceback.read_text()
+
+
+def test_a_stack_that_runs_out_of_memory_is_halved_and_a_run_that_does_is_told_what_to_lower(tmp_path):
+    gpu = Device("cuda", fast_steps=True)
+    crowded = [toy("crowded", seed) for seed in range(3)]
+    too_large, well = toy("too large"), toy("well", steps=1)
+    news = list(train_all([too_large, *crowded, well], Store(tmp_path), gpu, 1, lambda: False, execute))
+    told = {each.runs[0]: each for each in news if each.state != "training"}
+    assert {run: each.state for run, each in told.items()} == {
+        too_large: "broken",
+        well: "complete",
+        **dict.fromkeys(crowded, "complete"),
+    }
+    reason = told[too_large].reason
+    assert reason.startswith(f"out of memory: run {too_large.fingerprint} needs about")
+    assert "lower the recipe's rows" in reason
+
+
+def test_workers_share_the_memory_of_a_gpu():
+    runs = [toy(seed=seed) for seed in range(6)]
+    gpu = Device("cuda", fast_steps=True, memory_bytes=12 * bytes_needed(runs[0]))  # half of it may be planned with
+    assert [len(stack) for stack in stacks(runs, gpu, 1)] == [6]
+    assert [len(stack) for stack in stacks(runs, gpu, 2)] == [3, 3]
 
 
 def test_the_longest_stack_is_begun_first_and_workers_have_one_thread(tmp_path, monkeypatch):

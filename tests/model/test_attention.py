@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from parrotlab.model.attention import Attention, AttentionLayer, rotate, rotation
+from parrotlab.model.attention import Attention, AttentionLayer, plainly_gathered, rotate, rotation
 
 WIDTH, POSITIONS, ROWS = 24, 7, 3
 DESIGNS = [
@@ -104,3 +104,11 @@ def test_rotated_products_depend_on_the_distance_alone():
 def test_impossible_heads_are_refused_with_their_numbers(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_plain_products_gather_as_torchs_kernel_does():
+    query, key, value = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        plainly_gathered(query, key, value),
+        torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True),
+    )

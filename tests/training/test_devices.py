@@ -16,8 +16,9 @@ def test_without_a_gpu_the_device_is_the_cpu_and_its_steps_are_plain(monkeypatch
 
 def test_with_a_gpu_it_is_taken_and_its_steps_are_fast_unless_told_otherwise(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device() == Device("cuda", fast_steps=True)
-    assert device("cuda:1", fast_steps=False) == Device("cuda:1", fast_steps=False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: {"cuda": (70, 80), "cuda:1": (7, 8)}[name])
+    assert device() == Device("cuda", fast_steps=True, memory_bytes=70)
+    assert device("cuda:1", fast_steps=False) == Device("cuda:1", fast_steps=False, memory_bytes=7)
     assert device("cuda:1").is_cuda
 
 

@@ -58,3 +58,16 @@ def test_a_gradient_above_the_clip_is_shortened_to_it_and_its_norm_is_told():
     assert optimizer.step_(gradients, torch.tensor(1.0)) == pytest.approx(length.item())
     clipped = torch.cat([g.flatten() for g in gradients]).norm()
     assert clipped.item() == pytest.approx(RECIPE.clip, rel=1e-4)
+
+
+def test_the_fused_step_and_its_plain_twin_move_alike():
+    fused, plain = build(design(), 10, 0), build(design(), 10, 0)
+    quick, slow = (AdamW(model, RECIPE, torch.tensor(RECIPE.learning_rate)) for model in (fused, plain))
+    for step in range(5):
+        schedule = torch.tensor(1 / (1 + step))
+        norm = quick._fused_step_(noise(fused, step), schedule)
+        torch.testing.assert_close(norm, slow._plain_step_(noise(plain, step), schedule))
+    for name, tensor in quick.state().items():
+        torch.testing.assert_close(tensor, slow.state()[name], rtol=1e-5, atol=1e-7)
+    for mine, other in zip(fused.parameters(), plain.parameters()):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)

@@ -15,7 +15,11 @@ import tyro
 from parrotlab import __version__
 from parrotlab.cli._show import complain, say
 from parrotlab.cli._train import INTERRUPTED
+from parrotlab.cli.export import export
+from parrotlab.cli.import_ import import_
 from parrotlab.cli.plan import plan
+from parrotlab.cli.prepare import prepare
+from parrotlab.cli.profile import profile
 from parrotlab.cli.report import report
 from parrotlab.cli.reproduce import reproduce
 from parrotlab.cli.run import run
@@ -28,10 +32,14 @@ VERBS = {
     "reproduce": reproduce,
     "studies": studies,
     "plan": plan,
+    "prepare": prepare,
     "run": run,
+    "profile": profile,
     "report": report,
     "size": size,
     "sql": sql,
+    "export": export,
+    "import": import_,
     "theory": theory,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 from collections import Counter
@@ -22,12 +23,17 @@ INTERRUPTED = 130
 """The exit code of what Ctrl-C ended."""
 
 
-def train(runs: Sequence[Run], store: Store, device_name: str, workers: int, retry: bool = False) -> int:
+def train(
+    runs: Sequence[Run], store: Store, device_name: str, workers: int, retry: bool = False, keep_weights: bool = False
+) -> int:
     """Trains the runs that the store lacks, tells how it went, and returns the exit code."""
     from parrotlab.execution import estimate, local
+    from parrotlab.run import execute
     from parrotlab.training.devices import device
 
-    where = device(device_name)
+    where, train_all = device(device_name), local.train_all
+    if keep_weights:
+        train_all = functools.partial(train_all, execute=functools.partial(execute, keep_weights=True))
     found = {run: store.find(run) for run in dict.fromkeys(runs)}
     if retry:
         for run, record in found.items():
@@ -40,7 +46,7 @@ def train(runs: Sequence[Run], store: Store, device_name: str, workers: int, ret
         say(f"{states.total()} of {len(found)} runs are in {store.root} already")
     bars = Bars({run: estimate.seconds(run, where.name) for run in missing})
     with _asked_to_stop() as stopping, bars.bars:
-        with contextlib.closing(local.train_all(missing, store, where, workers, stopping)) as all_news:
+        with contextlib.closing(train_all(missing, store, where, workers, stopping)) as all_news:
             for news in all_news:
                 bars.hear(news)
         interrupted = stopping()

@@ -14,6 +14,9 @@ from parrotlab.cli._show import duration, say, short, show_json, show_table
 if TYPE_CHECKING:  # they import torch
     from parrotlab.results.store import Record
     from parrotlab.run import Run
+    from parrotlab.training.devices import Device
+
+H100_BYTES = 80e9
 
 
 def plan(
@@ -27,6 +30,8 @@ def plan(
 ) -> int:
     """Print every run of studies: parameters, FLOPs, a rough time, and whether the store has it. Trains nothing.
 
+    Runs with the same number of a stack will train together, on CUDA; those that the store has are in none.
+
     Args:
         studies: Names of studies, or all.
         scale: smoke, laptop, gpu or paper.
@@ -38,7 +43,7 @@ def plan(
     import torch
 
     from parrotlab.cli._plans import chosen, planned
-    from parrotlab.execution import estimate
+    from parrotlab.execution import estimate, local
     from parrotlab.results.store import Store
     from parrotlab.run import costs
 
@@ -46,22 +51,38 @@ def plan(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     plans = planned(chosen(studies), scale)
     found = {run: Store(store).find(run) for runs in plans.values() for run in runs}
-    rows = [_row(name, run, found[run], device) for name, runs in plans.items() for run in runs]
+    missing = [run for run, record in found.items() if record is None]
+    stacks = local.stacks(missing, _device(device), workers)
+    places = {run: (number, len(stack)) for number, stack in enumerate(stacks, 1) for run in stack}
+    rows = [
+        _row(name, run, found[run], device, *places.get(run, (0, 0))) for name, runs in plans.items() for run in runs
+    ]
     if json:
         show_json(rows)
     else:
         for name in plans:
             show_table([_line(row) for row in rows if row["study"] == name], title=name)
-    missing = [run for run, record in found.items() if record is None]
     flops = short(sum(costs(run)["training_flops"] for run in missing))
     seconds = sum(estimate.seconds(run, device) for run in missing) / (1 if device == "cuda" else workers)
     where = "one H100" if device == "cuda" else f"{workers} CPU cores"
     here = f"{len(found)} runs, {len(missing)} of them not in {store}"
+    here += f", in {len(stacks)} stacks" if len(stacks) < len(missing) else ""
     say(f"{here}: {flops}FLOP, very roughly {duration(seconds)} on {where}")
     return 0
 
 
-def _row(study: str, run: Run, record: Record | None, device: str) -> dict[str, Any]:
+def _device(name: str) -> Device:
+    """The device of that name, if it is here; else an H100, which has nothing else to hold."""
+    import torch
+
+    from parrotlab.training.devices import Device, device
+
+    if name == "cuda" and not torch.cuda.is_available():
+        return Device(name, fast_steps=True, memory_bytes=H100_BYTES)
+    return device(name)
+
+
+def _row(study: str, run: Run, record: Record | None, device: str, stack: int, replicas: int) -> dict[str, Any]:
     from parrotlab.execution import estimate
     from parrotlab.run import costs
 
@@ -75,6 +96,8 @@ def _row(study: str, run: Run, record: Record | None, device: str) -> dict[str, 
         "active": cost["active_parameters"],
         "steps": run.recipe.steps,
         "FLOPs": cost["training_flops"],
+        "stack": stack,
+        "replicas": replicas,
         "seconds": round(estimate.seconds(run, device), 1),
         "stored": record.status if record else "no",
         "fingerprint": run.fingerprint,

@@ -17,6 +17,7 @@ def run(
     workers: int = CORES,
     device: str = "auto",
     retry: bool = False,
+    keep_weights: bool = False,
 ) -> int:
     """Train and judge the runs of studies. What the store has is skipped, what was interrupted goes on.
 
@@ -27,10 +28,11 @@ def run(
         workers: Processes side by side on a CPU, of one thread each; a GPU is shared by at most three.
         device: cpu, cuda, or auto for CUDA where there is one.
         retry: Run failed runs again.
+        keep_weights: Store trained weights too, in float32; export needs them.
     """
     from parrotlab.cli._plans import chosen, planned
     from parrotlab.cli._train import train
     from parrotlab.results.store import Store
 
     plans = planned(chosen(studies), scale)
-    return train([run for runs in plans.values() for run in runs], Store(store), device, workers, retry)
+    return train([run for runs in plans.values() for run in runs], Store(store), device, workers, retry, keep_weights)

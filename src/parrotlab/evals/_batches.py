@@ -12,7 +12,7 @@ from parrotlab.evals.evaluation import Logits
 from parrotlab.model.loss import token_losses
 from parrotlab.tasks.task import Batch, Split, Task
 
-TOKENS = 65_536  # of one forward pass; bounds memory, changes nothing else
+TOKENS, LOGITS = 2**16, 2**26  # of one forward pass: they bound memory and change nothing else
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Reading:
 
 def readings(logits: Logits, task: Task, split: Split, count: int, seed: int) -> Iterator[Reading]:
     """The first ``count`` examples of a split, a batch at a time."""
-    for batch in batches(task.examples(split, count, seed)):
+    for batch in batches(task.examples(split, count, seed), task.vocabulary):
         tokens_BT = torch.from_numpy(batch.tokens_BT).long()
         asked_BT = torch.from_numpy(batch.asked_BT)
         with torch.no_grad():
@@ -40,8 +40,8 @@ def readings(logits: Logits, task: Task, split: Split, count: int, seed: int) ->
         yield Reading(loss_BT.cpu(), asked_BT[:, 1:].cpu(), right_BT.cpu())
 
 
-def batches(examples: Batch) -> Iterator[Batch]:
-    """The rows in pieces of about ``TOKENS`` tokens."""
-    rows = max(1, TOKENS // examples.tokens_BT.shape[1])
+def batches(examples: Batch, vocabulary: int) -> Iterator[Batch]:
+    """The rows in pieces of at most ``TOKENS`` tokens and ``LOGITS`` logits, one row at least."""
+    rows = max(1, min(TOKENS, LOGITS // vocabulary) // examples.tokens_BT.shape[1])
     for start in range(0, len(examples.tokens_BT), rows):
         yield Batch(examples.tokens_BT[start : start + rows], examples.asked_BT[start : start + rows])

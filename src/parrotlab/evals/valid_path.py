@@ -27,7 +27,7 @@ class ValidPath:
         if not isinstance(task, Judged):
             raise ValueError(f"{type(task).__name__} cannot judge an answer: it has no method 'right'")
         rows = right = 0
-        for batch in batches(task.examples(self.split, self.count, seed)):
+        for batch in batches(task.examples(self.split, self.count, seed), task.vocabulary):
             prompt_BP = batch.tokens_BT[:, : task.prompt]
             answer_BT = generate(logits, prompt_BP, task.length - task.prompt)
             right += int(task.right(prompt_BP, answer_BT).sum())

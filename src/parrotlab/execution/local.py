@@ -9,6 +9,7 @@ goes on from its checkpoint next time; and a worker whose parent has died notice
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from multiprocessing import connection
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from parrotlab import run as house
 from parrotlab.execution import estimate
@@ -74,9 +76,8 @@ def train_all(
     def seconds(stack: tuple[Run, ...]) -> float:
         return sum(estimate.seconds(run, device.name) for run in stack)
 
-    stacks = house.stacks(runs, device)
-    waiting = deque(sorted(stacks, key=seconds, reverse=True))
-    room = min(workers, CUDA_WORKERS) if device.is_cuda else workers
+    waiting = deque(sorted(stacks(runs, device, workers), key=seconds, reverse=True))
+    room = _room(device, workers)
     crew: list[_Worker] = []
     stopped = False
 
@@ -100,6 +101,16 @@ def train_all(
     finally:
         for worker in crew:
             worker.kill()
+
+
+def stacks(runs: Sequence[Run], device: Device, workers: int) -> list[tuple[Run, ...]]:
+    """The runs as they will train together; the workers on a GPU share its memory."""
+    share = dataclasses.replace(device, memory_bytes=device.memory_bytes / _room(device, workers))
+    return house.stacks(runs, share)
+
+
+def _room(device: Device, workers: int) -> int:
+    return min(workers, CUDA_WORKERS) if device.is_cuda else workers
 
 
 def _hand_out(waiting: deque[tuple[Run, ...]], crew: list[_Worker], room: int, hire: Callable[[int], _Worker]) -> None:
@@ -177,6 +188,7 @@ def _attempt(
         loss = progress.loss_R[np.isfinite(progress.loss_R)]
         pipe.send((progress.step / progress.steps, float(loss.mean()) if len(loss) else math.nan))
 
+    problem = ""
     try:
         # Whatever arrives during the work, word or end of the pipe, means stop.
         outcomes = execute(stack, store, device, watch=watch, stopping=pipe.poll)
@@ -187,8 +199,26 @@ def _attempt(
         return [("interrupted", str(stop))] * len(stack)
     except Busy as busy:
         return [("busy", str(busy))] * len(stack)
+    except torch.OutOfMemoryError:
+        problem = _out_of_memory(stack, device)
     except Exception as error:
         return [("broken", f"{type(error).__name__}: {error}{_kept_traceback(stack[0], store)}")] * len(stack)
+    # Out of memory. By now the error is gone, and with it the frames that held the stack's tensors.
+    torch.cuda.empty_cache()
+    if len(stack) == 1:
+        return [("broken", problem)]
+    half = len(stack) // 2
+    return [end for part in (stack[:half], stack[half:]) for end in _attempt(part, pipe, store, device, execute)]
+
+
+def _out_of_memory(stack: Sequence[Run], device: Device) -> str:
+    """What a run needed, about, and how to need less."""
+    run, needed = stack[0], house.bytes_needed(stack[0])
+    return (
+        f"out of memory: run {run.fingerprint} needs about {needed / 1e9:.3g} GB for a step of {run.recipe.rows} rows "
+        f"on {device.name}, which had {device.memory_bytes / 1e9:.3g} GB free: lower the recipe's rows, the model's "
+        "width or its experts, or the number of workers"
+    )
 
 
 def _kept_traceback(run: Run, store: Store) -> str:

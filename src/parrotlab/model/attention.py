@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from parrotlab.kernels.short_attention import fits, short_attention
 from parrotlab.model.norm import RMSNorm
 
+SHORT = 32
+"""On a CPU, rows up to this length are two plain products: torch's kernel works in blocks that they leave empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
@@ -76,10 +79,22 @@ class AttentionLayer(nn.Module):
             part.reshape(-1, positions, *part.shape[-2:]).transpose(1, 2) for part in (query, key, value)
         )
         query_BHTC, key_BHTC = rotate(query_BHTC, rotation), rotate(key_BHTC, rotation)
-        gathered_BHTC = F.scaled_dot_product_attention(
-            query_BHTC, key_BHTC, value_BHTC, is_causal=True, enable_gqa=self.design.group > 1
-        )
+        if positions <= SHORT and self.design.group == 1 and not qkv_NK.is_cuda:
+            gathered_BHTC = plainly_gathered(query_BHTC, key_BHTC, value_BHTC)
+        else:
+            gathered_BHTC = F.scaled_dot_product_attention(
+                query_BHTC, key_BHTC, value_BHTC, is_causal=True, enable_gqa=self.design.group > 1
+            )
         return gathered_BHTC.transpose(1, 2).reshape(*qkv_NK.shape[:-1], self.columns[0])
+
+
+def plainly_gathered(query_BHTC: Tensor, key_BHTC: Tensor, value_BHTC: Tensor) -> Tensor:
+    """Causal ``scaled_dot_product_attention`` as the formula has it."""
+    query, key, value = (part.flatten(0, 1) for part in (query_BHTC, key_BHTC, value_BHTC))
+    positions, channels = query.shape[-2:]
+    later_TT = query.new_full((positions, positions), -torch.inf).triu(1)
+    weights = torch.baddbmm(later_TT, query, key.mT, alpha=channels**-0.5).softmax(dim=-1)
+    return (weights @ value).view_as(query_BHTC)
 
 
 def rotation(positions: int, channels: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:

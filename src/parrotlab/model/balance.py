@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.feedforwards.feedforward import Routing, probabilities
 
 
 def load_balance(routing: Routing) -> Tensor:
@@ -18,7 +18,7 @@ def load_balance(routing: Routing) -> Tensor:
     f_e is the fraction of choices that fall on expert e (no gradient), p_e the mean router probability
     of e (Fedus et al. 2022, arXiv:2101.03961, equations 4-6).
     """
-    probability_E = routing.logits_NE.softmax(dim=-1).mean(dim=-2)
+    probability_E = probabilities(routing.logits_NE).mean(dim=-2)
     return routing.logits_NE.shape[-1] * (load(routing) * probability_E).sum(dim=-1)
 
 

@@ -50,11 +50,15 @@ def key_above(probability: float, vertices: int) -> np.uint32:
 
 
 @functools.cache
-def edge_tokens(vertices: int, pad: int) -> np.ndarray:
-    """[2 · 2^number_bits] uint16: the two end tokens (bytes) of an edge by its orientation and number; 0 is padding."""
+def edge_tokens(vertices: int, pad: int, second: int) -> np.ndarray:
+    """[2 · 2^number_bits] uint16: the two end tokens (bytes) of an edge by its orientation and number; 0 is padding.
+
+    The second end is its vertex plus ``second``.
+    """
     numbered = np.full((2, 1 << number_bits(vertices), 2), pad, dtype=np.uint8)
     numbered[0, 1 : len(pairs(vertices)) + 1] = pairs(vertices)
     numbered[1, 1 : len(pairs(vertices)) + 1] = pairs(vertices)[:, ::-1]
+    numbered[:, 1 : len(pairs(vertices)) + 1, 1] += np.uint8(second)
     return numbered.view(np.uint16).reshape(-1)
 
 

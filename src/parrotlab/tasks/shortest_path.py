@@ -128,10 +128,7 @@ class ShortestPath(Listed):
     def listing(self, split: Split, seed: int) -> np.ndarray:
         """[N, T] uint8 ``train_examples`` rows, or the test rows."""
         count = self.train_examples if split == "train" else TEST_EXAMPLES
-        tokens_NT = first_of_split(split, count, self._chunks(stream("shortest_path", seed, split)))
-        seconds_NS = tokens_NT[:, 1 : self.prompt - 2 : 2]
-        seconds_NS += (seconds_NS != self.pad) * np.uint8(self.second)
-        return tokens_NT
+        return first_of_split(split, count, self._chunks(stream("shortest_path", seed, split)))
 
     def hashes(self, tokens_NT: np.ndarray) -> np.ndarray:
         """[N] uint64 hash of the question, whatever the order and orientation of its edges."""
@@ -205,7 +202,7 @@ class ShortestPath(Listed):
     ) -> np.ndarray:
         """[N, T] rows from the keys of edges (or of padding), question and path, with labels as without spare ones."""
         pad = self.vertices
-        edges = _graphs.edge_tokens(self.vertices, pad)
+        edges = _graphs.edge_tokens(self.vertices, pad, second=pad + 2)
         numbers_NS = (slots_NS & np.uint32(len(edges) - 1)).astype(np.intp)
         tokens_NT = np.empty((len(slots_NS), self.length), dtype=np.uint8)
         tokens_NT[:, : self.prompt - 2] = edges.take(numbers_NS).view(np.uint8)
@@ -227,9 +224,11 @@ class ShortestPath(Listed):
     def _rename(self, tokens_NT: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The same rows with vertices named by random labels in ascending order, so that smallest stays smallest."""
         shuffled_NL = generator.random((len(tokens_NT), self.pad)).argsort(axis=1)[:, : self.vertices]
-        names_NL = np.empty((len(tokens_NT), self.vertices + 2), dtype=np.uint8)
-        names_NL[:, : self.vertices] = np.sort(shuffled_NL, axis=1)
-        names_NL[:, self.vertices :] = self.pad, self.end
+        labels_NV = np.sort(shuffled_NL, axis=1)
+        ends_N2 = np.broadcast_to((self.pad, self.end), (len(tokens_NT), 2))
+        names_NL = np.concatenate(
+            (labels_NV, ends_N2, labels_NV + self.second), axis=1, dtype=np.uint8, casting="unsafe"
+        )
         return np.take_along_axis(names_NL, tokens_NT, axis=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import resource
 import sys
@@ -22,6 +23,8 @@ class Device:
     """``cpu`` or ``cuda``, as torch names it."""
     fast_steps: bool
     """Compile the step and capture it whole in a CUDA graph."""
+    memory_bytes: float = math.inf
+    """What stacks of runs may fill: a CUDA device's free memory as we found it; on a CPU nobody counts."""
 
     @property
     def is_cuda(self) -> bool:
@@ -59,7 +62,9 @@ def device(name: str = "auto", fast_steps: bool = True) -> Device:
         raise ValueError(f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA device: use 'cpu'")
     if not name.startswith(("cuda", "cpu")):
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', not {name!r}")
-    return Device(name, fast_steps and name.startswith("cuda"))
+    if name.startswith("cpu"):
+        return Device(name, fast_steps=False)
+    return Device(name, fast_steps, torch.cuda.mem_get_info(name)[0])
 
 
 def _processor() -> str:

@@ -37,6 +37,12 @@ class AdamW:
 
         ``schedule`` is the learning rate of this step over its peak. The gradients are overwritten.
         """
+        if self.rate_R.device.type == "cpu" and not self.rate_R.dim():
+            return self._fused_step_(gradients, schedule)
+        return self._plain_step_(gradients, schedule)
+
+    @torch.no_grad()
+    def _plain_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
         beta1, beta2 = self.recipe.betas
         self.steps += 1
         norm_R = self.norm(gradients)
@@ -55,6 +61,35 @@ class AdamW:
         torch._foreach_mul_(self.weights, shrinks)
         torch._foreach_sub_(self.weights, updates)
         return norm_R
+
+    @torch.no_grad()
+    def _fused_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
+        """The same for a lone model on a CPU, by torch's kernel, which passes over each weight once."""
+        beta1, beta2 = self.recipe.betas
+        self.steps += 1
+        norm = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
+        torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        for decay in set(self.decays):
+            mine = [place for place, theirs in enumerate(self.decays) if theirs == decay]
+            weights, slopes, first, second = (
+                [tensors[place] for place in mine] for tensors in (self.weights, gradients, self.first, self.second)
+            )
+            torch._fused_adamw_(
+                weights,
+                slopes,
+                first,
+                second,
+                [],
+                [self.steps] * len(mine),
+                lr=self.rate_R * schedule,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=decay,
+                eps=self.recipe.epsilon,
+                amsgrad=False,
+                maximize=False,
+            )
+        return norm
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """[*R] Euclidean norm of each replica's whole gradient."""

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.feedforwards.feedforward import Routing, probabilities
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ def scores(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
 def routed(logits_NE: Tensor, ranked_NE: Tensor, active: int, renormalise: bool) -> Routing:
     """The ``active`` experts that rank highest, weighted by their softmax over all experts."""
     experts_NA = highest(ranked_NE, active)
-    weights_NA = logits_NE.softmax(dim=-1).gather(-1, experts_NA)
+    weights_NA = probabilities(logits_NE).gather(-1, experts_NA)
     if renormalise:
         weights_NA = weights_NA / weights_NA.sum(dim=-1, keepdim=True)
     return Routing(weights_NA, experts_NA, logits_NE, choices(experts_NA, logits_NE.shape[-1]))

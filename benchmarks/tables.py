@@ -1,0 +1,135 @@
+"""The tables of docs/performance.md, from the files under results/benchmarks/.
+
+    python benchmarks/tables.py            prints them
+    python benchmarks/tables.py --write    puts them into the page, between its markers
+
+A benchmark without a file, or a number that its file lacks, is "not measured yet".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "results" / "benchmarks"
+ABSENT = "not measured yet"
+Row = Mapping[str, Any]
+
+
+def training_step(results: Row) -> list[dict[str, str]]:
+    """Million tokens a second, and memory where it was measured."""
+    return [
+        {
+            "model": f"{row['kind']}, d = {row['width']}, {row['layers']} layers",
+            "batch": f"{row['rows']} x {row['length']}",
+            "plain": _number(row, "plain"),
+            "graph": _number(row, "graph"),
+            "stacked": f"{_number(row, 'stacked')} ({row['replicas']} replicas)",
+            "transformers' Trainer": _number(row, "trainer"),
+            "ratio": _number(row, "ratio"),
+        }
+        for row in results["rows"]
+    ]
+
+
+def study(results: Row) -> list[dict[str, str]]:
+    """Seconds from nothing to the exchange rates."""
+    return [
+        {
+            "study": f"{row['study']}, {row['scale']}",
+            "runs": str(row["runs"]),
+            "stacks": str(row["stacks"]),
+            "stacked, s": _number(row, "seconds"),
+            "one process a run, s": _number(row, "alone_seconds"),
+            "ratio": _number(row, "ratio"),
+        }
+        for row in results["rows"]
+    ]
+
+
+def cpu(results: Row) -> list[dict[str, str]]:
+    """Thousand tokens a second of one thread."""
+    return [
+        {
+            "batch": f"{row['task']}, {row['rows']} x {row['length']}",
+            "d": str(row["width"]),
+            "experts": str(row["experts"] or "dense"),
+            "ours": f"{row['tokens_per_second'] / 1e3:.1f}",
+            "transformers": f"{row['transformers_tokens_per_second'] / 1e3:.1f}",
+            "its fastest variant": row["transformers_variant"],
+            "ratio": _number(row, "ratio"),
+        }
+        for row in results["rows"]
+    ]
+
+
+def generators(results: Row) -> list[dict[str, str]]:
+    """Thousand examples a second of one core."""
+    return [
+        {
+            "task": task.replace("|", "\\|"),
+            "thousand examples/s": f"{row['examples_per_second'] / 1e3:.1f}",
+            "times networkx": _number(row, "times_networkx") if "times_networkx" in row else "",
+        }
+        for task, row in results.items()
+    ]
+
+
+TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
+    "training_step": training_step,
+    "study": study,
+    "cpu": cpu,
+    "generators": generators,
+}
+
+
+def table(name: str) -> str:
+    """One benchmark's table in Markdown, under a line that names the machine and the versions."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"*{ABSENT}*"
+    told = json.loads(path.read_text())
+    rows = TABLES[name](told["results"])
+    hardware, versions = told["hardware"], told["versions"]
+    device = "" if hardware["device"] == "cpu" else f"{hardware['device']}, "
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    lines = [f"{device}{hardware['processor']}, {hardware['cores']} cores; {packages}.", ""]
+    lines += [_line(rows[0]), _line(["---"] * len(rows[0])), *(_line(row.values()) for row in rows)]
+    return "\n".join(lines)
+
+
+def filled(page: str) -> str:
+    """The page with every table as the files have it now."""
+    for name in TABLES:
+        marked = re.compile(f"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        assert marked.search(page), f"the page has no place for the table {name}"
+        page = marked.sub(lambda found, name=name: found[1] + table(name) + found[2], page)
+    return page
+
+
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(row: Row, name: str) -> str:
+    return f"{row[name]:.3g}" if name in row else ABSENT
+
+
+def main() -> None:
+    """Prints the tables, or writes them into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        PAGE.write_text(filled(PAGE.read_text()))
+    else:
+        for name in TABLES:
+            print(f"{name}\n\n{table(name)}\n")
+
+
+if __name__ == "__main__":
+    main()

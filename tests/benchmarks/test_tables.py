@@ -1,0 +1,39 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tables():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_the_files_say(tables):
+    page = tables.PAGE.read_text()
+    assert page == tables.filled(page), "run python benchmarks/tables.py --write"
+
+
+def test_a_number_of_the_page_comes_from_its_file_and_from_nowhere_else(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    page = tables.PAGE.read_text()
+    assert tables.filled(page).count(tables.ABSENT) == len(tables.TABLES)
+    row = {"study": "phone_book", "scale": "gpu", "runs": 54, "stacks": 9, "seconds": 12.3, "ratio": 45.6}
+    told = {
+        "hardware": {"device": "Abacus", "processor": "beads", "cores": 10},
+        "versions": {"torch": "0"},
+        "results": {"rows": [row]},
+    }
+    (tmp_path / "study.json").write_text(json.dumps(told))
+    filled = tables.filled(page)
+    assert "Abacus, beads, 10 cores; torch 0." in filled
+    assert f"| phone_book, gpu | 54 | 9 | 12.3 | {tables.ABSENT} | 45.6 |" in filled
+    assert tables.filled(filled) == filled

@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import pytest
+from fakes import design
+
+from parrotlab.run import MEMORY_SHARE, Run, bytes_needed, stacks
+from parrotlab.tasks.phone_book import PhoneBook
+from parrotlab.training.devices import Device
+from parrotlab.training.recipe import Recipe
+
+RECIPE = Recipe(steps=10, rows=4, learning_rate=1e-2)
+RUN = Run(task=PhoneBook(entries=20), model=design(), recipe=RECIPE, evaluations=(), seed=0)
+REPLICAS = [
+    replace(RUN, seed=seed, recipe=replace(RECIPE, learning_rate=rate)) for seed in range(5) for rate in (1e-2, 1e-3)
+]
+LONGER = replace(RUN, recipe=replace(RECIPE, steps=11))
+
+
+def gpu(runs_that_fit: float) -> Device:
+    return Device("cuda", fast_steps=True, memory_bytes=runs_that_fit * bytes_needed(RUN) / MEMORY_SHARE)
+
+
+def test_on_a_gpu_runs_that_differ_in_seed_and_rate_alone_are_a_stack_and_on_a_cpu_none_are():
+    assert stacks([*REPLICAS, LONGER], gpu(100)) == [tuple(REPLICAS), (LONGER,)]
+    assert stacks([*REPLICAS, LONGER], Device("cpu", fast_steps=False)) == [(run,) for run in [*REPLICAS, LONGER]]
+
+
+@pytest.mark.parametrize(
+    ("fitting", "sizes"), [(100, [10]), (10, [10]), (9.9, [5, 5]), (4, [3, 3, 4]), (1, [1] * 10), (0.1, [1] * 10)]
+)
+def test_a_stack_too_large_for_memory_is_split_evenly_and_loses_no_run(fitting, sizes):
+    split = stacks(REPLICAS, gpu(fitting))
+    assert [len(stack) for stack in split] == sizes
+    assert [run for stack in split for run in stack] == REPLICAS
+
+
+def test_a_run_needs_more_memory_with_every_row_and_every_channel():
+    assert bytes_needed(replace(RUN, recipe=replace(RECIPE, rows=5))) > bytes_needed(RUN)
+    assert bytes_needed(replace(RUN, model=replace(RUN.model, width=2 * RUN.model.width))) > 2 * bytes_needed(RUN)
