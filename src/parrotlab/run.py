@@ -20,6 +20,7 @@ from torch import Tensor
 from parrotlab.evals.evaluation import Evaluation
 from parrotlab.model.count import count
 from parrotlab.model.transformer import LanguageModel, Transformer, build
+from parrotlab.results._files import clear_errors
 from parrotlab.results.measurement import Measurement
 from parrotlab.results.provenance import provenance
 from parrotlab.results.store import Store
@@ -158,7 +159,8 @@ def _execute(
             saved_at = time.monotonic()
             seconds = spent + saved_at - began
             notes = {"members": members, "step": progress.step, "seconds": seconds, "journal": journal.notes()}
-            checkpoint.write(saved, step.state(), notes)
+            with clear_errors(store.root):
+                checkpoint.write(saved, step.state(), notes)
         if stop:
             raise Interrupted(f"stopped at step {progress.step} of {recipe.steps}")
     seconds = spent + time.monotonic() - began
