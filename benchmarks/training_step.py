@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _facts import hardware, write
+from _facts import write
 
 from parrotlab.model.attention import Attention
 from parrotlab.model.feedforwards.dense import Dense
@@ -205,7 +205,7 @@ def main() -> None:
             row["ratio"] = max(row["graph"], row["stacked"]) / row["trainer"]
         rows.append(row)
         print({name: round(value, 2) if isinstance(value, float) else value for name, value in row.items()}, flush=True)
-    write(options.output, {"unit": "million tokens a second", "hardware": hardware(), "rows": rows})
+    write(options.output, {"unit": "million tokens a second", "rows": rows}, "transformers", "triton")
 
 
 if __name__ == "__main__":
