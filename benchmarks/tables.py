@@ -32,6 +32,23 @@ def training_step(results: Row) -> list[dict[str, str]]:
             "stacked": f"{_number(row, 'stacked')} ({row['replicas']} replicas)",
             "transformers' Trainer": _number(row, "trainer"),
             "ratio": _number(row, "ratio"),
+            "MFU": f"{row['mfu']:.1%}" if "mfu" in row else ABSENT,
+            "MB, graph (its)": f"{_number(row, 'graph_megabytes')} ({_number(row, 'trainer_megabytes')})",
+        }
+        for row in results["rows"]
+    ]
+
+
+def memory(results: Row) -> list[dict[str, str]]:
+    """Megabytes of a whole stack."""
+    return [
+        {
+            "study": row["study"],
+            "model": f"d = {row['width']}, " + (f"{row['experts']} experts" if row["experts"] > 1 else "dense"),
+            "replicas": str(row["replicas"]),
+            "estimate, MB": f"{row['estimate_bytes'] / 1e6:.0f}",
+            "measured peak, MB": f"{row['peak_bytes'] / 1e6:.0f}",
+            "ratio": _number(row, "ratio"),
         }
         for row in results["rows"]
     ]
@@ -82,6 +99,7 @@ def generators(results: Row) -> list[dict[str, str]]:
 
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "training_step": training_step,
+    "memory": memory,
     "study": study,
     "cpu": cpu,
     "generators": generators,

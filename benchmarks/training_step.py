@@ -22,6 +22,7 @@ import torch
 from _facts import write
 
 from parrotlab.model.attention import Attention
+from parrotlab.model.count import count
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.transformer import Transformer, build
@@ -29,6 +30,7 @@ from parrotlab.seeds import stream
 from parrotlab.tasks.task import Batch
 from parrotlab.training.devices import Device
 from parrotlab.training.loop import train
+from parrotlab.training.profile import ceiling
 from parrotlab.training.recipe import Recipe
 from parrotlab.training.step import Step
 
@@ -53,6 +55,11 @@ class Geometry:
         return Transformer(
             layers=self.layers, width=self.width, attention=Attention(heads=self.width // 32), feedforward=feedforward
         )
+
+    @property
+    def training_flops_per_token(self) -> int:
+        """Analytic: torch's own counter does not know grouped products."""
+        return count(self.design, VOCABULARY).training_flops_per_token(self.length)
 
 
 GEOMETRIES = [
@@ -185,13 +192,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/training_step.json"))
     parser.add_argument("--seconds", type=float, default=3.0, help="timed seconds for each number")
-    parser.add_argument("--first", type=int, default=len(GEOMETRIES), help="only this many of the geometries")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of the geometries")
+    parser.add_argument("--every", type=int, default=1, help="take one geometry in so many: 2 parts dense from mixture")
     parser.add_argument("--no-peer", action="store_true", help="leave transformers out")
     options = parser.parse_args()
     cuda = torch.cuda.is_available()
     plain, fast = Device("cuda" if cuda else "cpu", False), Device("cuda" if cuda else "cpu", cuda)
+    roof = ceiling(fast, Recipe(steps=1, rows=1, learning_rate=0.0))
     rows = []
-    for geometry in (GEOMETRIES if cuda else TINY)[: options.first]:
+    for geometry in (GEOMETRIES if cuda else TINY)[options.skip :: options.every]:
         row: dict = dict(vars(geometry))
         with peak_memory(row, "plain"):
             row["plain"] = ours(geometry, plain, 0, options.seconds)
@@ -203,9 +212,11 @@ def main() -> None:
             with peak_memory(row, "trainer"):
                 row["trainer"] = theirs(geometry, plain, options.seconds)
             row["ratio"] = max(row["graph"], row["stacked"]) / row["trainer"]
+        row["mfu"] = max(row["graph"], row["stacked"]) * 1e6 * geometry.training_flops_per_token / roof
         rows.append(row)
         print({name: round(value, 2) if isinstance(value, float) else value for name, value in row.items()}, flush=True)
-    write(options.output, {"unit": "million tokens a second", "rows": rows}, "transformers", "triton")
+        results = {"unit": "million tokens a second", "ceiling_flops_per_second": roof, "rows": rows}
+        write(options.output, results, "transformers", "triton")  # after each row: a lost machine loses one
 
 
 if __name__ == "__main__":

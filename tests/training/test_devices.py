@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from parrotlab.training.devices import Device, device
+from parrotlab.training.devices import Device, device, each
 from parrotlab.training.recipe import Recipe
 
 RECIPE = Recipe(steps=1, rows=1, learning_rate=0.1, precision="bfloat16")
@@ -53,3 +53,13 @@ def test_the_peak_of_memory_is_in_bytes():
     held = torch.ones(25_000_000)
     assert held.nbytes <= device("cpu").peak_memory_bytes()
     assert device("cpu").peak_memory_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_cuda_is_every_gpu_of_the_machine_and_any_other_name_is_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: {"cuda:0": (7, 8), "cuda:1": (6, 8)}[name])
+    both = [Device(f"cuda:{index}", fast_steps=True, memory_bytes=7 - index) for index in range(2)]
+    assert each(Device("cuda", fast_steps=True, memory_bytes=7)) == both
+    for one in (Device("cuda:1", fast_steps=True, memory_bytes=6), Device("cpu", fast_steps=False)):
+        assert each(one) == [one]

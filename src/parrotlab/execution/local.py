@@ -1,7 +1,7 @@
 """Many runs on this machine: processes train them side by side, and whoever asked hears the news.
 
 On CPUs each worker has one thread: several small models side by side are faster than one after the other
-on many threads. On CUDA a few share the device. A worker hears its next stack of runs through a pipe of
+on many threads. On CUDA a few share each GPU. A worker hears its next stack of runs through a pipe of
 its own and answers through it, so that one that is killed takes nothing with it but its current stack, which
 goes on from its checkpoint next time; and a worker whose parent has died notices and stops too.
 """
@@ -28,7 +28,7 @@ from parrotlab import run as house
 from parrotlab.execution import estimate
 from parrotlab.results.store import WORK, Busy, Store
 from parrotlab.run import Interrupted, Run
-from parrotlab.training.devices import Device
+from parrotlab.training.devices import Device, each
 from parrotlab.training.loop import Progress
 
 HEARTBEAT_SECONDS = 0.5
@@ -77,12 +77,13 @@ def train_all(
         return sum(estimate.seconds(run, device.name) for run in stack)
 
     waiting = deque(sorted(stacks(runs, device, workers), key=seconds, reverse=True))
-    room = _room(device, workers)
+    places = each(device)
+    room = _room(places, workers)
     crew: list[_Worker] = []
     stopped = False
 
     def hire(number: int) -> _Worker:
-        return _Worker(number, store, device, execute)
+        return _Worker(number, store, places[number % len(places)], execute)
 
     try:
         while True:
@@ -105,12 +106,14 @@ def train_all(
 
 def stacks(runs: Sequence[Run], device: Device, workers: int) -> list[tuple[Run, ...]]:
     """The runs as they will train together; the workers on a GPU share its memory."""
-    share = dataclasses.replace(device, memory_bytes=device.memory_bytes / _room(device, workers))
-    return house.stacks(runs, share)
+    places = each(device)
+    memory_bytes = min(place.memory_bytes for place in places) / math.ceil(_room(places, workers) / len(places))
+    return house.stacks(runs, dataclasses.replace(device, memory_bytes=memory_bytes))
 
 
-def _room(device: Device, workers: int) -> int:
-    return min(workers, CUDA_WORKERS) if device.is_cuda else workers
+def _room(places: Sequence[Device], workers: int) -> int:
+    """How many workers there is room for: a few on each GPU, as many as asked for on a CPU."""
+    return min(workers, CUDA_WORKERS * len(places)) if places[0].is_cuda else workers
 
 
 def _hand_out(waiting: deque[tuple[Run, ...]], crew: list[_Worker], room: int, hire: Callable[[int], _Worker]) -> None:
@@ -174,6 +177,8 @@ class _Worker:
 
 def _work(pipe: connection.Connection, store: Store, device: Device, execute: Callable[..., Any]) -> None:
     """A worker's life: stacks in, (fraction, loss) at each window and a list of (state, reason) at the end out."""
+    if ":" in device.name and device.is_cuda:  # kernels and graphs are launched on the current device
+        torch.cuda.set_device(device.name)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         while stack := pipe.recv():
             pipe.send(_attempt(stack, pipe, store, device, execute))

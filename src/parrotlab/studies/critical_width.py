@@ -57,8 +57,8 @@ SWEEPS: dict[Scale, tuple[Sweep, ...]] = {
     "gpu": (
         Sweep(vertices=8, widths=(4, 6, 8, 16), train_examples=400_000),
         Sweep(vertices=16, widths=(8, 16, 32, 64), train_examples=1_000_000),
-        Sweep(vertices=32, widths=(32, 64, 128, 256), train_examples=1_000_000, epochs=3, rows=128),
-        Sweep(vertices=64, widths=(64, 128, 256, 512), train_examples=1_000_000, epochs=6, rows=256),
+        Sweep(vertices=32, widths=(16, 32, 64, 128), train_examples=1_000_000),
+        Sweep(vertices=64, widths=(32, 64, 128, 256), train_examples=1_000_000),
     ),
     "paper": (
         Sweep(vertices=8, widths=(2, 4, 6, 8, 16, 32), train_examples=1_000_000),

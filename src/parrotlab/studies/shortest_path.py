@@ -42,12 +42,12 @@ GRIDS: dict[Scale, Grid] = {
     "gpu": Grid(
         layers=4,
         heads=4,
-        widths=(64, 96, 128, 192),
-        width=64,
-        experts=(8, 32),
+        widths=(16, 24, 32, 48, 64, 96),
+        width=32,
+        experts=(8, 32, 64),
         rates=(2.5e-3, 5e-3),
-        seeds=(0, 1, 2),
-        epochs=4,
+        seeds=(0, 1, 2, 3),
+        epochs=6,
         rows=128,
     ),
     "paper": Grid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import platform
 import resource
@@ -65,6 +66,15 @@ def device(name: str = "auto", fast_steps: bool = True) -> Device:
     if name.startswith("cpu"):
         return Device(name, fast_steps=False)
     return Device(name, fast_steps, torch.cuda.mem_get_info(name)[0])
+
+
+def each(device: Device) -> list[Device]:
+    """The single devices that a device stands for: ``cuda`` is every GPU of the machine, any other name is itself."""
+    gpus = torch.cuda.device_count() if device.name == "cuda" and torch.cuda.is_available() else 0
+    if gpus < 2:
+        return [device]
+    names = [f"cuda:{index}" for index in range(gpus)]
+    return [dataclasses.replace(device, name=name, memory_bytes=torch.cuda.mem_get_info(name)[0]) for name in names]
 
 
 def _processor() -> str:

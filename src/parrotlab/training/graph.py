@@ -22,7 +22,7 @@ def captured(step: Step) -> Callable[[], None]:
     def take() -> None:
         nonlocal launch
         if launch is None:
-            saved = {name: tensor.clone() for name, tensor in step.state().items()}
+            saved = {name: tensor.to("cpu", copy=True) for name, tensor in step.state().items()}
             try:
                 launch = _capture(step)
             except Exception as error:  # whatever the compiler or the driver refuses, the plain step still works
