@@ -1,8 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from fakes import design
+from fakes import design, mixture
 
+from parrotlab.kernels.experts import GROUPS
 from parrotlab.run import MEMORY_SHARE, Run, bytes_needed, stacks
 from parrotlab.tasks.phone_book import PhoneBook
 from parrotlab.training.devices import Device
@@ -37,3 +38,10 @@ def test_a_stack_too_large_for_memory_is_split_evenly_and_loses_no_run(fitting, 
 def test_a_run_needs_more_memory_with_every_row_and_every_channel():
     assert bytes_needed(replace(RUN, recipe=replace(RECIPE, rows=5))) > bytes_needed(RUN)
     assert bytes_needed(replace(RUN, model=replace(RUN.model, width=2 * RUN.model.width))) > 2 * bytes_needed(RUN)
+
+
+def test_no_stack_has_more_experts_than_the_grouped_product_takes():
+    wide = [replace(run, model=mixture(experts=300)) for run in REPLICAS]
+    split = stacks(wide, Device("cuda", fast_steps=True))
+    assert max(len(stack) for stack in split) * 300 <= GROUPS
+    assert [run for stack in split for run in stack] == wide

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from parrotlab.evals.evaluation import Evaluation
+from parrotlab.kernels.experts import GROUPS
 from parrotlab.model.count import count
 from parrotlab.model.transformer import LanguageModel, Transformer, build
 from parrotlab.results._files import clear_errors
@@ -33,8 +34,10 @@ from parrotlab.training.loop import Progress, train
 from parrotlab.training.recipe import Recipe
 from parrotlab.training.step import Step
 
-MEMORY_SHARE = 0.5
-"""Of a device's memory that a stack's estimate may fill: activations are estimated within a factor of 2."""
+MEMORY_SHARE = 0.7
+"""Of a device's memory that a stack's estimate may fill: the rest is for what the estimate and the allocator miss."""
+WINDOW_BYTES = 9
+"""Of a token in a staged window: an int64, and whether it is asked for."""
 SAVE_SECONDS = 30.0
 """Training time between two checkpoints."""
 
@@ -111,18 +114,22 @@ def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
 
 
 def bytes_needed(run: Run) -> int:
-    """Memory of one step, about: float32 weights, gradients and moments, and what is kept for the backward pass.
+    """Memory of one captured step: weights, gradients and moments in float32; what is kept for the backward pass, in
+    the recipe's precision; and two windows of data, the present one and the next.
 
-    Counted in float32, although a bfloat16 step that is compiled keeps less; a stack needs as much for each replica.
+    Measured: benchmarks/memory.py. A step that is not compiled keeps more; a stack needs as much for each replica.
     """
     counts = count(run.model, run.task.vocabulary)
     tokens = run.recipe.rows * (run.task.length - 1)
-    return counts.weight_bytes + counts.optimizer_bytes + counts.activation_bytes(tokens)
+    kept = counts.activation_bytes(tokens, 2 if run.recipe.precision == "bfloat16" else 4)
+    window = len(run.recipe.windows()[0]) * run.recipe.rows * run.task.length * WINDOW_BYTES
+    return counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window
 
 
 def _split(group: list[Run], device: Device) -> list[tuple[Run, ...]]:
-    """The group in stacks that fit; a single run is not split, and may fail."""
+    """The group in stacks that fit the memory and the grouped product; a single run is not split, and may fail."""
     room = max(1.0, MEMORY_SHARE * device.memory_bytes / bytes_needed(group[0]))
+    room = min(room, max(1, GROUPS // getattr(group[0].model.feedforward, "experts", 1)))
     stacks = math.ceil(len(group) / math.floor(min(room, len(group))))
     ends = [len(group) * index // stacks for index in range(stacks + 1)]
     return [tuple(group[start:end]) for start, end in itertools.pairwise(ends)]
@@ -140,6 +147,7 @@ def _execute(
 ) -> None:
     """Trains runs that the store lacks from ``saved``, if that is their checkpoint, or from the start."""
     began = time.monotonic()
+    device.forget_peak()
     task, recipe, seeds = runs[0].task, runs[0].recipe, [run.seed for run in runs]
     model = build(runs[0].model, task.vocabulary, seeds if len(runs) > 1 else seeds[0], device.name)
     step = Step(model, recipe, [run.recipe.learning_rate for run in runs], device)

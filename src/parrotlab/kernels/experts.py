@@ -22,6 +22,8 @@ from torch import Tensor
 Activate = Callable[[Tensor], Tensor]
 ALIGNED = 8
 """Grouped products read rows of 16 bytes; other widths are padded to it."""
+GROUPS = 1023
+"""The most matrices that torch's grouped product takes at once: experts of all replicas together."""
 
 
 def expert_outputs_reference(

@@ -19,7 +19,7 @@ from parrotlab.tasks.phone_book import PhoneBook
 ENTRIES: dict[Scale, tuple[int, ...]] = {
     "smoke": (64,),
     "laptop": (2_000,),
-    "gpu": (50_000,),
+    "gpu": (40_000,),
     "paper": (100_000, 500_000, 1_000_000, 1_500_000, 2_000_000),  # for the paper's measure, the largest book recalled
 }
 
@@ -41,10 +41,10 @@ GRIDS: dict[Scale, Grid] = {
     "gpu": Grid(
         layers=4,
         heads=2,
-        widths=(48, 64, 96, 128, 192, 256),
-        width=48,
-        experts=(8, 16, 32, 64, 128),
-        rates=(2.5e-3, 5e-3),
+        widths=(32, 48, 64, 96, 128),
+        width=32,
+        experts=(4, 8, 16, 32, 64),
+        rates=(1.25e-3, 2.5e-3, 5e-3),
         seeds=(0, 1, 2, 3),
         epochs=120,
         rows=500,

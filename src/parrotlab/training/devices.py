@@ -48,11 +48,16 @@ class Device:
         return {"device": name, "threads": torch.get_num_threads(), "fast_steps": self.fast_steps}
 
     def peak_memory_bytes(self) -> int:
-        """The most memory in use so far: the device's allocator's, or the process's on a CPU."""
+        """The most memory in use since ``forget_peak``: the device's allocator's; or the process's ever, on a CPU."""
         if self.is_cuda:
             return torch.cuda.max_memory_allocated(self.name)
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    def forget_peak(self) -> None:
+        """From here on, ``peak_memory_bytes`` tells of what comes; a CPU does not forget."""
+        if self.is_cuda:
+            torch.cuda.reset_peak_memory_stats(self.name)
 
 
 def device(name: str = "auto", fast_steps: bool = True) -> Device:
