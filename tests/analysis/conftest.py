@@ -81,7 +81,7 @@ def ladder_points():
             rows.append(
                 {"task": "phone book", "label": f"{family} {total}", "family": family, "width": 10, "layers": 1}
                 | {"experts": experts, "active_experts": min(experts, 2), "total": total, "active": active}
-                | {"seed": seed, "score": curve(worth) + noise()}
+                | {"seed": seed, "score": curve(worth) + noise(), "lower_is_better": False}
             )
         return pd.DataFrame(rows)
 

@@ -51,12 +51,12 @@ def test_an_example_by_hand():
     assert (place.size, place.bound) == (pytest.approx(8000), "")
     rows = [
         {"task": "t", "family": "dense", "label": f"dense {size}", "width": 1, "experts": 1, "active_experts": 1}
-        | {"total": size, "active": size, "score": score}
+        | {"total": size, "active": size, "score": score, "lower_is_better": False}
         for size, score in [(1000, 0.1), (4000, 0.3), (16000, 0.7)]
     ]
     rows.append(
         {"task": "t", "family": "moe", "label": "MoE", "width": 1, "experts": 4, "active_experts": 2}
-        | {"total": 14000, "active": 6000, "score": 0.5}
+        | {"total": 14000, "active": 6000, "score": 0.5, "lower_is_better": False}
     )
     found = exchange_rates(pd.DataFrame(rows)).iloc[0]
     assert found["effective"] == pytest.approx(8000)
@@ -116,6 +116,14 @@ def test_a_ladder_of_one_rung_is_refused(ladder_points):
 def test_without_mixtures_there_are_no_rates(ladder_points):
     assert exchange_rates(ladder_points(0.5, logarithm, totals=())).empty
     assert list(exchange_rates(pd.DataFrame(columns=COLUMNS))) == COLUMNS
+
+
+def test_a_loss_is_placed_where_the_score_that_is_its_opposite_would_be(ladder_points):
+    points = ladder_points(0.3, logarithm, noise=iter(np.random.default_rng(0).normal(0, 0.02, 99)).__next__)
+    score, loss = (
+        exchange_rates(points.assign(score=sign * points["score"], lower_is_better=sign < 0)) for sign in (1, -1)
+    )
+    pd.testing.assert_frame_equal(score.assign(score=-score["score"]), loss)
 
 
 def test_a_failed_seed_is_left_out_and_counted_as_absent(ladder_points):

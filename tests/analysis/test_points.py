@@ -33,6 +33,7 @@ def test_a_point_drawn_by_hand(book):
         "learning_rate": 0.02,
         "seed": 3,
         "score": 0.75,
+        "lower_is_better": False,
         "fingerprint": "0" * 16,
     }
     assert point["task.entries"] == 100

@@ -79,6 +79,17 @@ def test_no_more_documents_are_read_than_asked_for(facts):
     assert measured(guesser(TASK), documents=1)["", "perplexity"].count == sum(len(tokens_T) - 1 for tokens_T in first)
 
 
+@pytest.mark.parametrize("tokens", [1, 40, 200])
+def test_no_more_tokens_of_a_source_are_judged_than_asked_for(facts, tokens):
+    rows = measured(guesser(TASK), documents=10**6, tokens=tokens)
+    for part in "ab":
+        assert rows[f"source={part}", "perplexity"].count == min(tokens, facts[part]["tokens"]["test"])
+
+
+def test_a_limit_above_what_there_is_changes_nothing(facts):
+    assert measured(guesser(TASK), tokens=10**9) == measured(guesser(TASK))
+
+
 def test_an_evaluation_is_an_evaluation_and_refuses_what_it_cannot_judge(facts, tmp_path):
     assert isinstance(Perplexity(), Evaluation)
     assert spec.decode(spec.encode(Perplexity(stride=0.25))) == Perplexity(stride=0.25)
@@ -89,3 +100,5 @@ def test_an_evaluation_is_an_evaluation_and_refuses_what_it_cannot_judge(facts, 
         list(Perplexity().measure(guesser(TASK), Language(corpus="tiny", vocabulary=257), 0, 0))
     with pytest.raises(ValueError, match="stride must lie above 0 and be at most 1, not 0"):
         Perplexity(stride=0)
+    with pytest.raises(ValueError, match="documents must be 1 or more and tokens 0 or more, not 0 and -1"):
+        Perplexity(documents=0, tokens=-1)

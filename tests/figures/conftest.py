@@ -39,7 +39,7 @@ def points():
         noise = 0.02 * np.sin(place * 1.7)
         rows.append(
             {"task": "phone_book", "layers": 2, **design}
-            | {"training_flops": design["active"] * 6.0, "learning_rate": 0.005}
+            | {"training_flops": design["active"] * 6.0, "learning_rate": 0.005, "lower_is_better": False}
             | {"seed": seed, "fingerprint": f"{place:016x}"}
             | {"score": float(np.clip(0.25 * np.log2(design["total"] / 4000) + noise, 0, 1))}
         )  # fmt: skip

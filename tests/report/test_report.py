@@ -29,8 +29,8 @@ def rows(page, place):
 def test_the_same_store_gives_the_same_page(store, studies, folder, tmp_path):
     write_report(store, studies, "laptop", tmp_path)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    # Page and Markdown; four pictures a task, the book's capacity, rates and the theory's curve, in three formats.
-    assert len(files) == 2 + 3 * (2 * 4 + 3)
+    # Page and Markdown; five pictures a task, the book's capacity, rates and the theory's curve, in three formats.
+    assert len(files) == 2 + 3 * (2 * 5 + 3)
     for file in files:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
 
@@ -86,7 +86,7 @@ def test_bits_are_told_where_they_were_counted(page):
 
 def test_every_link_of_the_markdown_leads_to_a_file(folder, markdown):
     targets = re.findall(r"\]\(([^)]+)\)", markdown)
-    assert len(targets) == 2 * (4 + 4 * 2) + 3
+    assert len(targets) == 2 * (5 + 5 * 2) + 3
     assert all((folder / target).is_file() for target in targets)
 
 

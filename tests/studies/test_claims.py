@@ -6,7 +6,13 @@ import re
 import pandas as pd
 import pytest
 
-from parrotlab.studies._claims import follows_active, follows_total, grows_with_experts, worth_more_than
+from parrotlab.studies._claims import (
+    follows_active,
+    follows_total,
+    grows_with_experts,
+    worth_less_than_dense,
+    worth_more_than,
+)
 
 ACTIVE = 2_000
 LADDER = {1_000: 0.1, 2_000: 0.2, 4_000: 0.3, 8_000: 0.4, 16_000: 0.5, 32_000: 0.6}
@@ -21,7 +27,7 @@ def design(task, family, experts, total, active, scores, flops):
     return [
         {"task": task, "label": f"{family} {total}", "family": family, "width": 8, "layers": 1, "experts": experts}
         | {"active_experts": min(experts, 2), "total": total, "active": active, "seed": seed, "score": score}
-        | {"training_flops": flops * active}
+        | {"training_flops": flops * active, "lower_is_better": False}
         for seed, score in enumerate(scores)
     ]
 
@@ -60,6 +66,19 @@ def test_more_experts_help_if_every_step_does_and_the_ends_are_apart(scores, out
     assert verdict.outcome == outcome
     assert verdict.measured.startswith("Bits at fixed active parameters: ")
     assert "with 16 experts" in verdict.measured
+
+
+@pytest.mark.parametrize(("scores", "outcome"), [((0.4, 0.3, 0.2), "holds"), ((0.2, 0.3, 0.4), "does not hold")])
+def test_of_a_loss_more_experts_must_leave_less(scores, outcome):
+    points = table(scores=scores).assign(lower_is_better=True)
+    verdict = grows_with_experts("book", "Loss")({"book": points})
+    assert verdict.outcome == outcome
+    assert f"{scores[0]:.3g} with 4" in verdict.measured
+
+
+@pytest.mark.parametrize(("rate", "outcome"), [(0.3, "holds"), (1.6, "does not hold"), (1.0, "undecided")])
+def test_an_expert_parameter_is_worth_less_than_a_dense_one_below_a_rate_of_one(rate, outcome):
+    assert worth_less_than_dense("book")({"book": table(rate=rate, noise=0.01)}).outcome == outcome
 
 
 @pytest.mark.parametrize(

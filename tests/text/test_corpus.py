@@ -53,7 +53,9 @@ def test_a_damaged_or_missing_shard_is_one_clear_line(small):
 
 
 def test_a_corpus_that_is_not_there_or_another_is_one_clear_line(small):
-    with pytest.raises(hub.DataError, match=r"no prepared corpus 'smal' .* run `parrotlab prepare smal`"):
+    with pytest.raises(
+        hub.DataError, match=r"no prepared corpus 'smal' .* make it with `parrotlab prepare .* --name smal`"
+    ):
         open_corpus("smal")
     assert open_corpus("small", small.sha256) is small
     with pytest.raises(hub.DataError, match="and the task asks for 1234"):

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from parrotlab.analysis._bootstrap import SAMPLES, interval, resampled_means
+from parrotlab.analysis.points import merit
 from parrotlab.seeds import stream
 
 FLAT = 0.01
@@ -51,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Scores of dense models by their parameters: R rungs, sizes growing, scores never falling."""
+    """Scores of dense models by their parameters: R rungs, sizes growing, scores never falling, higher is better."""
 
     sizes_R: np.ndarray
     scores_R: np.ndarray
@@ -114,7 +115,8 @@ def monotone(scores_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
 
 
 def _rates_of_task(task: str, points: pd.DataFrame, samples: int) -> list[dict]:
-    rungs = {size: rung["score"].to_numpy() for size, rung in points[points["family"] == "dense"].groupby("total")}
+    points = points.assign(merit=merit(points))
+    rungs = {size: rung["merit"].to_numpy() for size, rung in points[points["family"] == "dense"].groupby("total")}
     mixtures = points[points["family"] == "moe"]
     if mixtures.empty:
         return []
@@ -126,7 +128,7 @@ def _rates_of_task(task: str, points: pd.DataFrame, samples: int) -> list[dict]:
     if not ladder.scores_R[-1] > ladder.scores_R[0]:
         raise LadderError(
             f"{task}: dense models of {sizes_R[0]:,.0f} to {sizes_R[-1]:,.0f} parameters all score "
-            f"{ladder.scores_R[0]:.3g}, which tells no size: take a harder or an easier task, or other sizes"
+            f"{abs(ladder.scores_R[0]):.3g}, which tells no size: take a harder or an easier task, or other sizes"
         )
     resampled = [resampled_means(rungs[size], stream("exchange rate", task, int(size)), samples) for size in rungs]
     ladders = [Ladder(sizes_R, monotone(scores_R, weights_R)) for scores_R in np.stack(resampled, axis=1)]
@@ -139,13 +141,13 @@ def _rates_of_task(task: str, points: pd.DataFrame, samples: int) -> list[dict]:
 
 
 def _rate(mixture: pd.DataFrame, ladder: Ladder, ladders: list[Ladder]) -> dict:
-    first, scores_S = mixture.iloc[0], mixture["score"].to_numpy()
+    first, merits_S = mixture.iloc[0], mixture["merit"].to_numpy()
     idle = first["total"] - first["active"]
-    place = ladder.place(scores_S.mean())
+    place = ladder.place(merits_S.mean())
     low, high = math.nan, math.nan
-    if ladders and len(scores_S) > 1 and idle > 0:
+    if ladders and len(merits_S) > 1 and idle > 0:
         generator = stream("exchange rate", first["task"], first["label"])
-        means = resampled_means(scores_S, generator, len(ladders))
+        means = resampled_means(merits_S, generator, len(ladders))
         places = [resampled.place(score) for resampled, score in zip(ladders, means)]
         rates = np.array([_worth(other.size, first["active"], idle) for other in places])
         bounds = np.array([other.bound for other in places])
@@ -155,7 +157,7 @@ def _rate(mixture: pd.DataFrame, ladder: Ladder, ladders: list[Ladder]) -> dict:
             np.where(unknown | (bounds == "at least"), math.inf, rates),
         )
     return {
-        "score": scores_S.mean(),
+        "score": mixture["score"].mean(),
         "effective": place.size,
         "rate": _worth(place.size, first["active"], idle),
         "low": -math.inf if place.bound == "at most" and not math.isnan(low) else low,

@@ -33,7 +33,8 @@ COLUMNS = {
     "training_flops": "of the whole training",
     "learning_rate": "the best of those tried",
     "seed": "of training",
-    "score": "higher is better; missing where the run failed or did not measure it",
+    "score": "missing where the run failed or did not measure it",
+    "lower_is_better": "is a low score a good one?",
     "fingerprint": "of the run",
 }
 """What every table of points holds; the run's other columns (``task.entries``, ``model.tied``...) follow."""
@@ -41,17 +42,19 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The measurement on which a study compares models; higher is better."""
+    """The measurement on which a study compares models."""
 
     evaluation: str
     split: str
     metric: str
     label: str
     """What a figure's axis says."""
+    lower_is_better: bool = False
+    """As of a loss."""
 
 
-LOSS = Score(evaluation="training", split="train", metric="loss", label="training loss")
-"""By which learning rates are chosen; the one score of which less is better."""
+LOSS = Score(evaluation="training", split="train", metric="loss", label="training loss", lower_is_better=True)
+"""By which learning rates are chosen."""
 
 
 def points(table: pd.DataFrame, score: Score) -> pd.DataFrame:
@@ -66,11 +69,17 @@ def points(table: pd.DataFrame, score: Score) -> pd.DataFrame:
     runs = table.drop(columns=measured).drop_duplicates("fingerprint").sort_values("fingerprint", ignore_index=True)
     failed = runs["status"] == "failed"
     runs["score"] = runs["fingerprint"].map(_last(table, score)).mask(failed)
+    runs["lower_is_better"] = score.lower_is_better
     chosen = _at_best_rate(runs, runs["fingerprint"].map(_last(table, LOSS)).mask(failed).fillna(math.inf))
     chosen = chosen.drop_duplicates(["design", "seed"])  # the same training, judged in two ways
     named = _named(chosen)
     order = ["task", "family", "width", "experts", "total", "label", "seed"]
     return named.sort_values(order, ignore_index=True).drop(columns="design")
+
+
+def merit(points: pd.DataFrame) -> pd.Series:
+    """The scores, turned around where low ones are good: the higher, the better."""
+    return points["score"].mask(points["lower_is_better"].astype(bool), -points["score"])
 
 
 def label(row: Mapping[str, Any]) -> str:
@@ -122,6 +131,7 @@ def _named(runs: pd.DataFrame) -> pd.DataFrame:
             "learning_rate": runs[RATE],
             "seed": runs["seed"],
             "score": runs["score"],
+            "lower_is_better": runs["lower_is_better"],
             "fingerprint": runs["fingerprint"],
         }
     )

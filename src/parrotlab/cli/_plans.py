@@ -24,11 +24,13 @@ def chosen(names: Sequence[str]) -> dict[str, Study]:
     return {name: study.load(name) for name in wanted}
 
 
-def planned(studies: dict[str, Study], scale: str) -> dict[str, tuple[Run, ...]]:
-    """Every run of each study at a scale."""
+def planned(studies: dict[str, Study], scale: str, corpora: dict[str, str] | None = None) -> dict[str, tuple[Run, ...]]:
+    """Every run of each study at a scale, on the corpora that are prepared here or on those told (name: hash)."""
     from parrotlab.spec import nearest
     from parrotlab.studies.study import SCALES
+    from parrotlab.text.corpus import hashes
 
     if scale not in SCALES:
         raise ValueError(f"there is no scale {scale!r}: {nearest(scale, SCALES)}")
-    return {name: study.runs(scale) for name, study in studies.items()}
+    corpora = hashes() if corpora is None else corpora
+    return {name: study.plan(scale, corpora) for name, study in studies.items()}

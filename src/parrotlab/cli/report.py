@@ -37,9 +37,10 @@ def report(
     from parrotlab.cli.sql import existing
     from parrotlab.report.report import write_report
     from parrotlab.results.store import Store
+    from parrotlab.studies.study import corpora_of
 
     results, asked = Store(existing(store)), chosen(studies)
-    plans = planned(asked, scale)
+    plans = planned(asked, scale, corpora_of(results.runs()))
     page = write_report(results, asked, scale, output or store / "report")  # type: ignore[arg-type] # planned() knows the scale
     rows = verdicts(results, asked, plans)
     (show_json if json else show_table)(rows)

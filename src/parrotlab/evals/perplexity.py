@@ -25,12 +25,18 @@ class Perplexity:
     split: Split = "test"
     documents: int = 100
     """Of each source, at most."""
+    tokens: int = 0
+    """Of each source's documents together, at most; 0 is all. The last document is cut."""
     stride: float = 0.5
     """How far a window slides, as a fraction of its length: from the second on, the rest of it is context only."""
 
     def __post_init__(self) -> None:
         if not 0 < self.stride <= 1:
             raise ValueError(f"stride must lie above 0 and be at most 1, not {self.stride}")
+        if self.documents < 1 or self.tokens < 0:
+            raise ValueError(
+                f"documents must be 1 or more and tokens 0 or more, not {self.documents} and {self.tokens}"
+            )
 
     def measure(self, logits: Logits, task: Task, seed: int, step: int) -> Iterator[Measurement]:
         """``perplexity`` per token (END, too) and ``bits_per_byte`` of text, which compares tokenizers."""
@@ -38,7 +44,7 @@ class Perplexity:
             raise ValueError(f"perplexity reads the documents of the language task, and {type(task).__name__} has none")
         total = np.zeros(3)
         for part in task.parts(self.split):
-            documents = task.documents(part, self.split, self.documents)
+            documents = list(self._cut(task.documents(part, self.split, self.documents)))
             nats, tokens = self._nats(logits, task, documents)
             sums = np.array([nats, tokens, sum(map(task.text_bytes, documents))])
             total += sums
@@ -46,6 +52,14 @@ class Perplexity:
         if not total[1]:
             raise ValueError(f"the {self.split} split of corpus {task.corpus!r} holds no document to read")
         yield from self._measurements(total, "", step)
+
+    def _cut(self, documents: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """The documents up to the number of tokens that are asked for: all of each but its first, which is END."""
+        left = self.tokens or sum(map(len, documents))
+        for document in documents:
+            if left > 0:
+                yield document[: left + 1]
+                left -= len(document) - 1
 
     def _nats(self, logits: Logits, task: Language, documents: list[np.ndarray]) -> tuple[float, int]:
         """Loss and number of all tokens of the documents but their first END."""

@@ -1,7 +1,7 @@
-"""Score against parameters: the paper's figures 4a and 4b.
+"""Score against parameters, the paper's figures 4a and 4b, and against the FLOPs of the training.
 
 On the axis of total parameters memorization puts dense models and mixtures on one curve; on the axis of
-active parameters reasoning does.
+active parameters reasoning does. Models with equal active parameters need about the same FLOPs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from matplotlib.ticker import EngFormatter
 from parrotlab.figures.picture import Picture
 from parrotlab.figures.style import DENSE, INK, MARKERS, PAPER, apart, canvas, mixture_colour, parameter_axis, style
 
+Axis = Literal["total", "active", "training_flops"]
+AXES: dict[Axis, str] = {
+    "total": "total parameters",
+    "active": "active parameters",
+    "training_flops": "training FLOPs",
+}
+"""A column of the points, and its name on the axis."""
+
 PLOT_POINTS = 230
 """About the height of the plot, in points of 1/72 inch."""
 
 
-def score_by_parameters(points: pd.DataFrame, axis: Literal["total", "active"], score_label: str) -> Picture:
-    """Mean score of each design against its parameters; the bars reach from the lowest seed to the highest.
+def score_by_parameters(points: pd.DataFrame, axis: Axis, score_label: str) -> Picture:
+    """Mean score of each design against its size; the bars reach from the lowest seed to the highest.
 
     ``points`` is one row per design and seed (``analysis.points``). One line per width of mixture, its points
     marked with their number of experts E.
@@ -38,11 +46,11 @@ def score_by_parameters(points: pd.DataFrame, axis: Literal["total", "active"], 
                 axes, line, axis, marker, f"MoE d={first.width} top-{first.active_experts}", colours, mixture_colour(16)
             )
         if len(plotted):
-            parameter_axis(axes, f"{axis} parameters", list(plotted[axis]))
+            parameter_axis(axes, AXES[axis], list(plotted[axis]))
         axes.set_ylabel(score_label)
         if len(plotted) and plotted.highest.max() >= 1000:  # bits rather than a fraction
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-        if len(plotted) and plotted.lowest.min() >= 0:
+        if len(plotted) and plotted.lowest.min() >= 0 and not plotted.lower_is_better.any():  # of a loss, 0 is far away
             axes.set_ylim(0, plotted.highest.max() * 1.08 or 1)
         for _, line in mixtures:
             _annotate(axes, line, axis)
@@ -64,6 +72,7 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
             score=("score", "mean"),
             lowest=("score", "min"),
             highest=("score", "max"),
+            lower_is_better=("lower_is_better", "first"),
             seeds=("seed", "nunique"),
             learning_rate=("learning_rate", "first"),
         )
@@ -101,9 +110,9 @@ def _annotate(axes: Axes, line: pd.DataFrame, axis: str) -> None:
         )
 
 
-def _words(plotted: pd.DataFrame, axis: str, score_label: str) -> str:
+def _words(plotted: pd.DataFrame, axis: Axis, score_label: str) -> str:
     if not len(plotted):
-        return f"{score_label} against {axis} parameters: no finished run yet."
+        return f"{score_label} against {AXES[axis]}: no finished run yet."
     rows = zip(plotted.label, plotted.score, plotted[axis])
     parts = [f"{label}: {score:.3g} at {size:,.0f}" for label, score, size in rows]
-    return f"{score_label} against {axis} parameters, mean over seeds. " + "; ".join(parts) + "."
+    return f"{score_label} against {AXES[axis]}, mean over seeds. " + "; ".join(parts) + "."

@@ -16,7 +16,7 @@ from parrotlab.analysis.points import label, points
 from parrotlab.report._words import effective_text, interval_text, plain, rate_text, width_interval_text, width_text
 from parrotlab.results.store import Store
 from parrotlab.spec import encode, flatten
-from parrotlab.studies.study import Claim, Scale, Study, Verdict
+from parrotlab.studies.study import Claim, Scale, Study, Verdict, corpora_of
 
 MISSING = {"status": "missing", "reason": ""} | dict.fromkeys(("total", "active", "score", "seconds"))
 
@@ -62,7 +62,7 @@ class Section:
 
 def section(name: str, study: Study, scale: Scale, stored: pd.DataFrame, table: pd.DataFrame) -> Section:
     """The study at that scale; of the store only what the study's own plan names is looked at."""
-    planned = study.runs(scale)
+    planned = study.plan(scale, corpora_of(stored))
     names = {run.fingerprint for run in planned}
     table = table.loc[table.fingerprint.isin(names)]
     chosen = points(table, study.score)
@@ -143,6 +143,7 @@ def explorer(sections: list[Section]) -> list[dict[str, Any]]:
     """What the page's explorer draws: the designs of each study with their seeds."""
     return [
         {"title": part.task, "score": section.study.score.label, "designs": list(_designs(part.points))}
+        | {"lower_is_better": section.study.score.lower_is_better}
         for section in sections
         for part in section.parts
     ]

@@ -66,7 +66,7 @@
     const scores = study.designs.flatMap((design) => design.seeds.map((run) => run.score));
     const [x0, x1] = [Math.min(...sizes) - 0.12, Math.max(...sizes) + 0.12];
     const least = Math.min(...scores), most = Math.max(...scores);
-    const y0 = least >= 0 ? 0 : least - 0.05 * (most - least);
+    const y0 = least >= 0 && !study.lower_is_better ? 0 : least - 0.05 * (most - least);
     const y1 = most + 0.06 * (most - y0) || 1;
     const x = (value) => left + ((Math.log10(value) - x0) / (x1 - x0)) * (width - left - right);
     const y = (value) => height - bottom - ((value - y0) / (y1 - y0)) * (height - top - bottom);

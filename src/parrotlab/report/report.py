@@ -93,6 +93,7 @@ def _pictures(sections: list[contents.Section]) -> dict[str, Picture]:
         for part in (part for part in section.parts if len(part.points)):
             pictures[f"{part.name}_total"] = score_by_parameters(part.points, "total", label)
             pictures[f"{part.name}_active"] = score_by_parameters(part.points, "active", label)
+            pictures[f"{part.name}_flops"] = score_by_parameters(part.points, "training_flops", label)
             pictures[f"{part.name}_load"] = expert_load(part.measurements)
             pictures[f"{part.name}_curves"] = learning_curves(part.measurements)
             if len(part.bits):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from parrotlab.analysis.exchange_rate import LadderError, exchange_rates
+from parrotlab.analysis.points import merit
 from parrotlab.studies.study import Verdict
 
 Points = Mapping[str, pd.DataFrame]
@@ -17,21 +18,21 @@ NOT_RUN = Verdict(outcome="not run", measured="")
 
 
 def grows_with_experts(study: str, unit: str) -> Callable[[Points], Verdict]:
-    """Holds if the score's mean rises from each number of experts to the next and every seed of the most experts is
-    above every seed of the fewest; fails if every one is below; else undecided."""
+    """Holds if the mean score gets better from each number of experts to the next and every seed of the most experts
+    is better than every seed of the fewest; fails if every one is worse; else undecided."""
 
     def judge(points: Points) -> Verdict:
         mixtures = _mixtures(points, study)
         if mixtures.empty or mixtures["experts"].nunique() < 2:
             return NOT_RUN
-        by_experts = mixtures.groupby("experts")["score"]
-        means, lowest, highest = by_experts.mean(), by_experts.min(), by_experts.max()
+        by_experts = mixtures.assign(merit=merit(mixtures)).groupby("experts")
+        means, worst, best = (by_experts["merit"].agg(how) for how in ("mean", "min", "max"))
         fewest, most = means.index[0], means.index[-1]
-        told = ", ".join(f"{_score(mean)} with {experts:.0f}" for experts, mean in means.items())
+        told = ", ".join(f"{_score(mean)} with {experts:.0f}" for experts, mean in by_experts["score"].mean().items())
         outcome = "undecided"
-        if means.is_monotonic_increasing and lowest[most] > highest[fewest]:
+        if means.is_monotonic_increasing and worst[most] > best[fewest]:
             outcome = "holds"
-        elif highest[most] < lowest[fewest]:
+        elif best[most] < worst[fewest]:
             outcome = "does not hold"
         return Verdict(outcome=outcome, measured=f"{unit} at fixed active parameters: {told} experts.")
 
@@ -47,6 +48,12 @@ def follows_total(study: str) -> Callable[[Points], Verdict]:
 def follows_active(study: str) -> Callable[[Points], Verdict]:
     """Holds if the exchange rate of every mixture is below 1/2 with its whole interval; fails if one is above 1/2."""
     return _rates_on_one_side(study, lambda low, high: high < 0.5, lambda low, high: low > 0.5)
+
+
+def worth_less_than_dense(study: str) -> Callable[[Points], Verdict]:
+    """Holds if the exchange rate of every mixture is below 1 with its whole interval: a dense model of as many total
+    parameters does better; fails if one is above 1 with its whole interval."""
+    return _rates_on_one_side(study, lambda low, high: high < 1, lambda low, high: low > 1)
 
 
 def worth_more_than(memory: str, reasoning: str) -> Callable[[Points], Verdict]:

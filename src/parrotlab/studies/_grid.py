@@ -32,15 +32,20 @@ class Grid:
     epochs: int
     rows: int
     """Of a batch."""
+    gated: bool = True
+    """SwiGLU, as in Mistral and Mixtral, rather than GELU."""
+    tied: bool = False
+    """The head is the embedding."""
 
     def designs(self, vocabulary: int) -> tuple[Transformer, ...]:
-        """SwiGLU, as in Mistral and Mixtral. The dense hidden width is 2d, so that an expert's is about d, as in the
-        paper: the two experts of a token are each a little narrower, to make room for the router."""
+        """The dense hidden width is 2d, so that an expert's is about d, as in the paper: the two experts of a token
+        are each a little narrower, to make room for the router."""
         base = Transformer(
             layers=self.layers,
             width=self.width,
             attention=Attention(heads=self.heads),
-            feedforward=Dense(expansion=2.0),
+            feedforward=Dense(expansion=2.0, gated=self.gated),
+            tied=self.tied,
         )
         return (*dense_ladder(base, widths=self.widths), *mixtures(base, experts=self.experts, vocabulary=vocabulary))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import pandas as pd
@@ -16,6 +16,7 @@ import pandas as pd
 from parrotlab.analysis.points import Score
 from parrotlab.run import Run
 from parrotlab.spec import nearest
+from parrotlab.tasks.language import Language
 
 FOLDER = __name__.rpartition(".")[0]
 
@@ -38,10 +39,12 @@ class Claim:
 
     says: str
     source: str
-    """Where the paper says it: ``abstract``, ``figure 4a``, ``theorem 3.2``."""
+    """Where the paper says it: ``abstract``, ``figure 4a``, ``theorem 3.2``; or which other work does."""
     judge: Callable[[Mapping[str, pd.DataFrame]], Verdict]
     """From the points (``analysis.points.points``) of the studies at hand, by name, to a verdict; a study that is
     not there, or without rows, is "not run"."""
+    of_the_paper: bool = True
+    """Is it the paper's, rather than other work's?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,29 @@ class Study:
     claims: tuple[Claim, ...]
     notes: str = ""
     """What a reader of the results must know: how learning rates were found, what was made smaller."""
+
+    def plan(self, scale: Scale, corpora: Mapping[str, str]) -> tuple[Run, ...]:
+        """The runs of a scale, those that read a corpus with its hash: a run's name says which text it was trained on.
+
+        ``corpora`` has the hashes by name: of those prepared here for runs to come (``text.corpus.hashes``), of those
+        that stored runs have read for a report (``corpora_of``). A run whose corpus is in neither stays without.
+        """
+        return tuple(_with_hash(run, corpora) for run in self.runs(scale))
+
+
+def corpora_of(stored: pd.DataFrame) -> dict[str, str]:
+    """The hash of each corpus that stored runs (``Store.runs()``) have read; of several by one name, the most read."""
+    if "task.sha256" not in stored:
+        return {}
+    readers = stored[stored["task.sha256"].fillna("") != ""]
+    return {str(name): group.mode().iloc[0] for name, group in readers.groupby("task.corpus")["task.sha256"]}
+
+
+def _with_hash(run: Run, corpora: Mapping[str, str]) -> Run:
+    task = run.task
+    if not isinstance(task, Language) or task.sha256:
+        return run
+    return replace(run, task=replace(task, sha256=corpora.get(task.corpus, "")))
 
 
 def names() -> tuple[str, ...]:

@@ -27,6 +27,9 @@ from parrotlab.text.tokenizer import Tokenizer
 VARIABLE = "PARROTLAB_PREPARED"
 MANIFEST, TOKENIZER, PARTS = "manifest.json", "tokenizer.json", "parts"
 SHARD_TOKENS = 16_000_000
+SAMPLES = Path(__file__).parent / "samples"
+"""Two corpora of a few thousand bytes, ``sample_language`` and ``sample_math``, and the rows that they were prepared
+from: of our own making, for trials where nothing has been prepared."""
 
 
 def prepared_folder() -> Path:
@@ -104,13 +107,21 @@ class Corpus:
                 yield shard[before : behind + 1].astype(np.int32)
 
 
+def hashes() -> dict[str, str]:
+    """The hash of the manifest of every corpus that is prepared here, by name."""
+    manifests = (path for folder in (SAMPLES, prepared_folder()) for path in folder.glob(f"*/{MANIFEST}"))
+    return {path.parent.name: file_sha256(path) for path in manifests}
+
+
 def open_corpus(name: str, sha256: str = "") -> Corpus:
-    """The prepared corpus of that name; with ``sha256``, a manifest of another hash is refused."""
+    """The prepared corpus of that name, or the sample; with ``sha256``, a manifest of another hash is refused."""
     path = prepared_folder() / name / MANIFEST
     if not path.is_file():
+        path = SAMPLES / name / MANIFEST
+    if not path.is_file():
         raise hub.DataError(
-            f"there is no prepared corpus {name!r} in {prepared_folder()}: run `parrotlab prepare {name}`, "
-            f"or set {VARIABLE} to the folder that holds it"
+            f"there is no prepared corpus {name!r} in {prepared_folder()}: make it with `parrotlab prepare ... "
+            f"--name {name}`, or set {VARIABLE} to the folder that holds it"
         )
     corpus = _open(path, path.stat().st_mtime_ns)
     if sha256 and corpus.sha256 != sha256:
