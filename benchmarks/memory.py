@@ -1,6 +1,7 @@
 """What a stack of runs takes of a GPU's memory: the estimate that plans stacks, and the peak that was measured.
 
     PYTHONPATH=src python benchmarks/memory.py [--scale gpu] [--workers 6] [--output FILE]
+    PYTHONPATH=src python benchmarks/memory.py --estimates     needs no GPU: today's estimates beside the file's peaks
 
 Of each study the smallest and the largest dense design and the mixtures of fewest and of most experts, each as the
 stack in which it trains, a process each: a few windows of the step as training takes it, captured where it can be.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +22,6 @@ import torch
 from _facts import write
 
 from parrotlab import run as house
-from parrotlab.model.count import count
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.transformer import build
 from parrotlab.run import Run
@@ -50,25 +51,33 @@ def measured(name: str, runs: tuple[Run, ...], where: Device) -> dict[str, Any]:
     held = torch.cuda.memory_allocated()
     for _ in itertools.islice(train(step, run.task, run.recipe, seeds, where), WINDOWS):
         pass
-    counts, tokens = count(run.model, run.task.vocabulary), run.recipe.rows * (run.task.length - 1)
-    peak, estimate = where.peak_memory_bytes(), len(runs) * house.bytes_needed(run)
+    peak, estimate = where.peak_memory_bytes(), house.bytes_needed(run, len(runs))
     return {
         "study": name,
         "width": run.model.width,
         "layers": run.model.layers,
         "experts": getattr(run.model.feedforward, "experts", 1),
         "replicas": len(runs),
-        "tokens": tokens,
-        "length": run.task.length - 1,
-        "vocabulary": run.task.vocabulary,
-        "parameters": counts.total,
-        "kept": counts.kept,
+        "tokens": run.recipe.rows * (run.task.length - 1),
+        "parameters": house.costs(run)["total_parameters"],
         "window_bytes": sum(part.nbytes for part in step.window or ()),
         "weights_and_moments_bytes": held,
         "peak_bytes": peak,
         "estimate_bytes": estimate,
         "ratio": estimate / peak,
     }
+
+
+def estimated(row: dict[str, Any], scale: study.Scale) -> dict[str, Any]:
+    """The row with what is expected of its stack today."""
+    run = next(
+        run
+        for run in study.load(row["study"]).runs(scale)
+        if (run.model.width, getattr(run.model.feedforward, "experts", 1)) == (row["width"], row["experts"])
+        and house.costs(run)["total_parameters"] == row["parameters"]
+    )
+    estimate = house.bytes_needed(run, row["replicas"])
+    return row | {"estimate_bytes": estimate, "ratio": estimate / row["peak_bytes"]}
 
 
 def main() -> None:
@@ -78,7 +87,13 @@ def main() -> None:
     parser.add_argument("--studies", nargs="+", default=STUDIES)
     parser.add_argument("--workers", type=int, default=6, help="processes that share the GPU")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/memory.json"))
+    parser.add_argument("--estimates", action="store_true", help="measure nothing: estimate the file's rows again")
     options = parser.parse_args()
+    if options.estimates:
+        told = json.loads(options.output.read_text())
+        told["results"]["rows"] = [estimated(row, options.scale) for row in told["results"]["rows"]]
+        options.output.write_text(json.dumps(told, indent=2) + "\n")
+        return
     where = device("cuda")
     jobs = [
         (name, stack, where)

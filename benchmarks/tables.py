@@ -33,7 +33,7 @@ def training_step(results: Row) -> list[dict[str, str]]:
             "transformers' Trainer": _number(row, "trainer"),
             "ratio": _number(row, "ratio"),
             "MFU": f"{row['mfu']:.1%}" if "mfu" in row else ABSENT,
-            "MB, graph (its)": f"{_number(row, 'graph_megabytes')} ({_number(row, 'trainer_megabytes')})",
+            "MB, graph (its)": f"{_whole(row, 'graph_megabytes')} ({_whole(row, 'trainer_megabytes')})",
         }
         for row in results["rows"]
     ]
@@ -136,6 +136,10 @@ def _line(cells) -> str:
 
 def _number(row: Row, name: str) -> str:
     return f"{row[name]:.3g}" if name in row else ABSENT
+
+
+def _whole(row: Row, name: str) -> str:
+    return f"{row[name]:.0f}" if name in row else ABSENT
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -194,12 +195,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="timed seconds for each number")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many of the geometries")
     parser.add_argument("--every", type=int, default=1, help="take one geometry in so many: 2 parts dense from mixture")
+    parser.add_argument("--add", action="store_true", help="keep what the output file says of other geometries")
     parser.add_argument("--no-peer", action="store_true", help="leave transformers out")
     options = parser.parse_args()
     cuda = torch.cuda.is_available()
     plain, fast = Device("cuda" if cuda else "cpu", False), Device("cuda" if cuda else "cpu", cuda)
     roof = ceiling(fast, Recipe(steps=1, rows=1, learning_rate=0.0))
-    rows = []
+    rows = json.loads(options.output.read_text())["results"]["rows"] if options.add else []
     for geometry in (GEOMETRIES if cuda else TINY)[options.skip :: options.every]:
         row: dict = dict(vars(geometry))
         with peak_memory(row, "plain"):
@@ -213,7 +215,7 @@ def main() -> None:
                 row["trainer"] = theirs(geometry, plain, options.seconds)
             row["ratio"] = max(row["graph"], row["stacked"]) / row["trainer"]
         row["mfu"] = max(row["graph"], row["stacked"]) * 1e6 * geometry.training_flops_per_token / roof
-        rows.append(row)
+        rows = [other for other in rows if any(other[name] != value for name, value in vars(geometry).items())] + [row]
         print({name: round(value, 2) if isinstance(value, float) else value for name, value in row.items()}, flush=True)
         results = {"unit": "million tokens a second", "ceiling_flops_per_second": roof, "rows": rows}
         write(options.output, results, "transformers", "triton")  # after each row: a lost machine loses one

@@ -4,7 +4,7 @@ import pytest
 from fakes import design, mixture
 
 from parrotlab.kernels.experts import GROUPS
-from parrotlab.run import MEMORY_SHARE, Run, bytes_needed, stacks
+from parrotlab.run import MEMORY_SHARE, WORKSPACE_BYTES, Run, bytes_needed, stacks
 from parrotlab.tasks.phone_book import PhoneBook
 from parrotlab.training.devices import Device
 from parrotlab.training.recipe import Recipe
@@ -18,7 +18,7 @@ LONGER = replace(RUN, recipe=replace(RECIPE, steps=11))
 
 
 def gpu(runs_that_fit: float) -> Device:
-    return Device("cuda", fast_steps=True, memory_bytes=runs_that_fit * bytes_needed(RUN) / MEMORY_SHARE)
+    return Device("cuda", fast_steps=True, memory_bytes=(bytes_needed(RUN, runs_that_fit) + 1) / MEMORY_SHARE)
 
 
 def test_on_a_gpu_runs_that_differ_in_seed_and_rate_alone_are_a_stack_and_on_a_cpu_none_are():
@@ -36,8 +36,12 @@ def test_a_stack_too_large_for_memory_is_split_evenly_and_loses_no_run(fitting, 
 
 
 def test_a_run_needs_more_memory_with_every_row_and_every_channel():
-    assert bytes_needed(replace(RUN, recipe=replace(RECIPE, rows=5))) > bytes_needed(RUN)
-    assert bytes_needed(replace(RUN, model=replace(RUN.model, width=2 * RUN.model.width))) > 2 * bytes_needed(RUN)
+    def alone(run: Run) -> int:
+        return bytes_needed(run) - WORKSPACE_BYTES
+
+    assert alone(replace(RUN, recipe=replace(RECIPE, rows=5))) > alone(RUN)
+    assert alone(replace(RUN, model=replace(RUN.model, width=2 * RUN.model.width))) > 2 * alone(RUN)
+    assert bytes_needed(RUN, 3) == WORKSPACE_BYTES + 3 * alone(RUN)
 
 
 def test_no_stack_has_more_experts_than_the_grouped_product_takes():

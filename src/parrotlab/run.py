@@ -36,8 +36,10 @@ from parrotlab.training.step import Step
 
 MEMORY_SHARE = 0.7
 """Of a device's memory that a stack's estimate may fill: the rest is for what the estimate and the allocator miss."""
-WINDOW_BYTES = 9
-"""Of a token in a staged window: an int64, and whether it is asked for."""
+WORKSPACE_BYTES = 4 << 25
+"""Of a process that trains on CUDA, however large its stack: four of cuBLAS's workspaces of 32 MiB."""
+WINDOW_BYTES = 3
+"""Of a token in a staged window, about: an int16, and whether it is asked for."""
 SAVE_SECONDS = 30.0
 """Training time between two checkpoints."""
 
@@ -113,22 +115,23 @@ def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
     return [stack for group in groups.values() for stack in _split(group, device)]
 
 
-def bytes_needed(run: Run) -> int:
-    """Memory of one captured step: weights, gradients and moments in float32; what is kept for the backward pass, in
-    the recipe's precision; and two windows of data, the present one and the next.
+def bytes_needed(run: Run, replicas: float = 1) -> int:
+    """Memory of a stack's captured step: weights, gradients and moments in float32; what is kept for the backward pass,
+    in the recipe's precision; two windows of data, the present one and the next; and what any process takes.
 
-    Measured: benchmarks/memory.py. A step that is not compiled keeps more; a stack needs as much for each replica.
+    Measured: benchmarks/memory.py. A step that is not compiled keeps more.
     """
     counts = count(run.model, run.task.vocabulary)
     tokens = run.recipe.rows * (run.task.length - 1)
     kept = counts.activation_bytes(tokens, 2 if run.recipe.precision == "bfloat16" else 4)
     window = len(run.recipe.windows()[0]) * run.recipe.rows * run.task.length * WINDOW_BYTES
-    return counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window
+    return round(WORKSPACE_BYTES + replicas * (counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window))
 
 
 def _split(group: list[Run], device: Device) -> list[tuple[Run, ...]]:
     """The group in stacks that fit the memory and the grouped product; a single run is not split, and may fail."""
-    room = max(1.0, MEMORY_SHARE * device.memory_bytes / bytes_needed(group[0]))
+    one, two = (bytes_needed(group[0], replicas) for replicas in (1, 2))
+    room = max(1.0, 1 + (MEMORY_SHARE * device.memory_bytes - one) / (two - one))
     room = min(room, max(1, GROUPS // getattr(group[0].model.feedforward, "experts", 1)))
     stacks = math.ceil(len(group) / math.floor(min(room, len(group))))
     ends = [len(group) * index // stacks for index in range(stacks + 1)]

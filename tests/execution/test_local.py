@@ -17,7 +17,7 @@ from parrotlab.execution import estimate
 from parrotlab.execution.local import stacks, train_all
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.results.store import Store
-from parrotlab.run import bytes_needed
+from parrotlab.run import MEMORY_SHARE, bytes_needed
 from parrotlab.training.devices import Device
 
 CPU = Device("cpu", fast_steps=False)
@@ -84,7 +84,7 @@ def test_a_stack_that_runs_out_of_memory_is_halved_and_a_run_that_does_is_told_w
 
 def test_workers_share_the_memory_of_a_gpu():
     runs = [toy(seed=seed) for seed in range(6)]
-    gpu = Device("cuda", fast_steps=True, memory_bytes=12 * bytes_needed(runs[0]))  # half of it may be planned with
+    gpu = Device("cuda", fast_steps=True, memory_bytes=2 * (bytes_needed(runs[0], 3) + 1) / MEMORY_SHARE)
     assert [len(stack) for stack in stacks(runs, gpu, 1)] == [6]
     assert [len(stack) for stack in stacks(runs, gpu, 2)] == [3, 3]
 

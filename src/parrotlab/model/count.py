@@ -42,6 +42,8 @@ class Counts:
     """Channels of all heads of all layers: what attention compares and gathers at each position it looks at."""
     kept: int
     """Numbers that one token leaves for the backward pass, by the formula at ``_kept``."""
+    kept_exactly: int
+    """Further ones, which autocast leaves in float32: logits and routers' scores, each before and after its softmax."""
 
     def forward_flops_per_token(self, length: int) -> int:
         """Matrix products, and attention over rows of ``length`` tokens; norms and activations are left out.
@@ -66,11 +68,11 @@ class Counts:
         return 3 * FLOAT32_BYTES * self.total
 
     def activation_bytes(self, tokens: int, bytes_per_value: int = FLOAT32_BYTES) -> int:
-        """Coarse, within a factor of 2 of an eager float32 step: what ``tokens`` tokens keep for the backward pass.
+        """What ``tokens`` tokens keep for the backward pass; ``bytes_per_value`` is 2 under autocast.
 
-        Compiled steps keep less; autocast (``bytes_per_value=2``) keeps some of it in float32 all the same.
+        Of a compiled step, within 15% at the studies' sizes (benchmarks/memory.py); an eager one keeps up to twice it.
         """
-        return tokens * self.kept * bytes_per_value
+        return tokens * (self.kept * bytes_per_value + self.kept_exactly * FLOAT32_BYTES)
 
     def row(self, length: int) -> dict[str, int]:
         """The counts as a table of runs holds them."""
@@ -105,7 +107,8 @@ def count(design: Transformer, vocabulary: int) -> Counts:
         routers=layers * router,
         multiplied=matrices + vocabulary * width,
         mixed=layers * width,
-        kept=_kept(design, vocabulary),
+        kept=_kept(design),
+        kept_exactly=2 * (layers * getattr(design.feedforward, "experts", 0) + vocabulary),
     )
 
 
@@ -125,19 +128,19 @@ def _channels(design: Transformer) -> int:
     return design.width // design.attention.heads
 
 
-def _kept(design: Transformer, vocabulary: int) -> int:
+def _kept(design: Transformer) -> int:
     """Numbers kept a token: in each layer the inputs and outputs of two norms, queries, keys and values before and
     after their rotation (and norm), what attention gathered, for each of the token's experts its hidden layer before
-    and after the activation (two halves, SiLU and product if gated); in a mixture also each expert's input and output
-    and the router's scores; at the end the last norm's input and output, and the logits with their log-softmax.
+    and after the activation (two halves and their product if gated); in a mixture also each expert's input and output;
+    at the end the last norm's input and output.
     """
     width, feedforward = design.width, design.feedforward
     assert isinstance(feedforward, (Dense, Mixture))
     columns = sum(design.attention.columns(width))
-    hidden = (4 if feedforward.gated else 2) * feedforward.hidden(width)
+    hidden = (3 if feedforward.gated else 2) * feedforward.hidden(width)
     layer = 5 * width + (3 if design.attention.qk_norm else 2) * columns
     if isinstance(feedforward, Mixture):
-        layer += feedforward.active * (hidden + 2 * width) + feedforward.shared * hidden + 2 * feedforward.experts
+        layer += feedforward.active * (hidden + 2 * width) + feedforward.shared * hidden
     else:
         layer += hidden
-    return design.layers * layer + 2 * width + 2 * vocabulary
+    return design.layers * layer + 2 * width
