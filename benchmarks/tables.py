@@ -31,6 +31,7 @@ def training_step(results: Row) -> list[dict[str, str]]:
             "graph": _number(row, "graph"),
             "stacked": f"{_number(row, 'stacked')} ({row['replicas']} replicas)",
             "transformers' Trainer": _number(row, "trainer"),
+            "without balancing": _number(row, "trainer_unbalanced") if row["kind"] == "mixture" else "",
             "ratio": _number(row, "ratio"),
             "MFU": f"{row['mfu']:.1%}" if "mfu" in row else ABSENT,
             "MB, graph (its)": f"{_whole(row, 'graph_megabytes')} ({_whole(row, 'trainer_megabytes')})",

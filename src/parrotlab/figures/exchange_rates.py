@@ -68,7 +68,7 @@ def _dot(axes: Axes, y: int, row: Any, limits: tuple[float, float]) -> None:
     if row.high > high or row.bound == "at least":
         axes.plot([high], [y], marker=">", color=hue, markersize=6, clip_on=False)
     axes.scatter([place], [y], s=36, c=PAPER if row.bound else hue, edgecolors=hue, linewidths=1.4, zorder=3)
-    text = f"{SIGNS[row.bound]}{row.rate:.2f}".replace("-", "−")
+    text = f"{SIGNS[row.bound]}{round(row.rate, 2) + 0.0:.2f}".replace("-", "−")  # no -0.00
     axes.annotate(text, (place, y), (0, 5), textcoords="offset points", ha="center", fontsize=7.5, color=INK)
 
 
