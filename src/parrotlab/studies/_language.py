@@ -45,7 +45,7 @@ class Reading:
 
 READINGS: dict[Scale, Reading] = {
     "smoke": Reading(vocabulary=257, length=33, steps=20, rows=8, documents=4, tokens=400),
-    "laptop": Reading(vocabulary=257, length=129, steps=1_500, rows=16, documents=100, tokens=10_000),
+    "laptop": Reading(vocabulary=257, length=129, steps=1_000, rows=16, documents=100, tokens=10_000),
     "gpu": Reading(vocabulary=8_192, length=513, steps=800, rows=16, documents=200, tokens=50_000),
     # OLMoE's batch and length (arXiv:2409.02060); 65 billion tokens are the paper's.
     "paper": Reading(
