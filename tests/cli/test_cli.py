@@ -62,6 +62,7 @@ def test_the_version_is_the_packages(capsys):
         (["run"], "name a study"),
         (["run", "phone_bok"], "did you mean 'phone_book'"),
         (["plan", "phone_book", "--scale", "labtop"], "did you mean 'laptop'"),
+        (["run", "math", "--scale", "gpu"], "no prepared corpus 'local_math'"),
         (["run", "phone_book", "--scale", "smoke", "--workers", "0"], "at least 1 worker"),
         (["run", "phone_book", "--scale", "smoke", "--device", "abacus"], "'auto', 'cpu' or 'cuda'"),
         (["sql", "select 1", "--store", "/nowhere"], "no store at /nowhere"),
@@ -73,6 +74,7 @@ def test_the_version_is_the_packages(capsys):
 )
 def test_bad_input_is_one_line_with_a_way_out(words, hint, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARROTLAB_PREPARED", str(tmp_path))
     error = said(capsys, words, 2).err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

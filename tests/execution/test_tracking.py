@@ -120,6 +120,20 @@ def test_weights_and_biases_offline_files_hold_the_losses_of_the_store(tmp_path,
         assert float(rows[-1]["loss/train/loss"]) == pytest.approx(judged)
 
 
+def test_weights_and_biases_without_an_account_is_one_clear_line(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+
+    def refuse(**fields):
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with (
+        tracking.tracker("wandb", Store(tmp_path)) as tracker,
+        pytest.raises(ValueError, match=r"wandb refuses: No API key configured\. .*WANDB_MODE=offline"),
+    ):
+        tracker.note(RUNS[0], 1, {"training/loss": 1.0})
+
+
 def logged(content):
     """The records of a file in LevelDB's log format, as wandb writes it: pieces of records in blocks of 32 KiB."""
     place, whole = 7, b""  # behind the magic

@@ -34,10 +34,11 @@ def run(
         track: Show the runs elsewhere too: tensorboard, in the store's folder tracking; wandb, also offline with
             WANDB_MODE=offline; trackio. Results are the store's files, whatever a tracker shows.
     """
-    from parrotlab.cli._plans import chosen, planned
+    from parrotlab.cli._plans import check_corpora, chosen, planned
     from parrotlab.cli._train import train
     from parrotlab.results.store import Store
 
     plans = planned(chosen(studies), scale)
+    check_corpora(plans)
     runs = [run for runs in plans.values() for run in runs]
     return train(runs, Store(store), device, workers, retry, keep_weights, track)

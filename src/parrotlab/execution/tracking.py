@@ -155,16 +155,19 @@ class WeightsAndBiases(_Sessions):
         folder.mkdir(parents=True, exist_ok=True)
 
     def _begin(self, run: Run) -> Any:
-        return self._package.init(
-            project=PROJECT,
-            id=run.fingerprint,
-            name=_title(run),
-            config=flatten(encode(run)),
-            dir=str(self._folder),
-            resume="allow",
-            reinit="create_new",  # stacks train side by side
-            settings=self._package.Settings(console="off", silent=True),
-        )
+        try:
+            return self._package.init(
+                project=PROJECT,
+                id=run.fingerprint,
+                name=_title(run),
+                config=flatten(encode(run)),
+                dir=str(self._folder),
+                resume="allow",
+                reinit="create_new",  # stacks train side by side
+                settings=self._package.Settings(console="off", silent=True),
+            )
+        except self._package.errors.UsageError as error:
+            raise ValueError(f"wandb refuses: {error} Or set WANDB_MODE=offline, which needs no account.") from None
 
 
 class Trackio(_Sessions):
