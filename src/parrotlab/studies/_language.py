@@ -90,10 +90,10 @@ PAPER_RATE = 4e-4
 
 NOTES = (
     "The paper's mixture of texts, batch, length of rows, learning rates and vocabulary are unknown. Where it reads 65 "
-    f"billion tokens, the gpu scale reads {READINGS['gpu'].trained_tokens / 1e6:.1f} million: models are compared early in training, on texts of a few hundred "
-    "megabytes. The learning rate is one rule for all widths (5e-3 at width 32, falling with the root of the width), "
-    "and no sweep. The paper scale is a plan: the paper's 17 models, not matched in active parameters, with OLMoE's "
-    "batch, length of rows and learning rate (4e-4)."
+    f"billion tokens, the gpu scale reads {READINGS['gpu'].trained_tokens / 1e6:.1f} million: models are compared "
+    "early in training, on texts of a few hundred megabytes. The learning rate is one rule for all widths (5e-3 at "
+    "width 32, falling with the root of the width), and no sweep. The paper scale is a plan: the paper's 17 models, "
+    "not matched in active parameters, with OLMoE's batch, length of rows and learning rate (4e-4)."
 )
 
 
