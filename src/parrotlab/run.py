@@ -25,7 +25,7 @@ from parrotlab.results._files import clear_errors
 from parrotlab.results.measurement import Measurement
 from parrotlab.results.provenance import provenance
 from parrotlab.results.store import Store
-from parrotlab.spec import decode, fingerprint
+from parrotlab.spec import decode, encode, fingerprint
 from parrotlab.tasks.task import Task
 from parrotlab.training import checkpoint
 from parrotlab.training.devices import Device
@@ -43,6 +43,8 @@ WINDOW_BYTES = 3
 SAVE_SECONDS = 30.0
 """Training time between two checkpoints."""
 
+CHECKPOINT = "checkpoint.safetensors"
+"""The file in a run's workshop from which it goes on; that of a stack lies with its first run."""
 WEIGHTS = "weights.safetensors"
 """The file of a run's folder that holds its trained weights in float32, where they were to be kept."""
 
@@ -99,7 +101,7 @@ def execute(
         folders = [locks.enter_context(store.workshop(run.fingerprint)) for run in missing]
         missing = [run for run in missing if store.find(run) is None]  # another process may have just finished it
         if missing:
-            saved = folders[0] / "checkpoint.safetensors"
+            saved = folders[0] / CHECKPOINT
             _execute(missing, store, device, watch, stopping, save_seconds, keep_weights, saved)
     return [_outcome(run, store) for run in runs]
 
@@ -126,6 +128,11 @@ def bytes_needed(run: Run, replicas: float = 1) -> int:
     kept = counts.activation_bytes(tokens, 2 if run.recipe.precision == "bfloat16" else 4)
     window = len(run.recipe.windows()[0]) * run.recipe.rows * run.task.length * WINDOW_BYTES
     return round(WORKSPACE_BYTES + replicas * (counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window))
+
+
+def checkpoint_bytes(run: Run) -> int:
+    """Disk that a run takes while it trains: its checkpoint of weights and AdamW's two moments, all float32."""
+    return 3 * count(run.model, run.task.vocabulary).weight_bytes
 
 
 def _split(group: list[Run], device: Device) -> list[tuple[Run, ...]]:
@@ -170,6 +177,7 @@ def _execute(
             saved_at = time.monotonic()
             seconds = spent + saved_at - began
             notes = {"members": members, "step": progress.step, "seconds": seconds, "journal": journal.notes()}
+            notes["specs"] = [encode(run) for run in runs]  # for those who watch
             with clear_errors(store.root):
                 checkpoint.write(saved, step.state(), notes)
         if stop:

@@ -132,3 +132,11 @@ def test_books_of_two_sizes_are_two_tasks_with_the_same_designs(book):
 
 def test_a_label_is_read_from_a_flattened_spec():
     assert label({"model.width": 64, "model.feedforward.type": "Dense"}) == "dense d=64"
+
+
+def test_a_task_that_reads_a_corpus_is_called_by_it(book):
+    book.run(16)
+    book.run(32)
+    table = book.table()
+    table["task.corpus"] = ["local_math" if width == 16 else None for width in table["model.width"]]
+    assert points(table, ACCURACY).set_index("width")["task"].to_dict() == {16: "local math", 32: "phone book"}

@@ -62,6 +62,7 @@ def test_the_version_is_the_packages(capsys):
         (["run"], "name a study"),
         (["run", "phone_bok"], "did you mean 'phone_book'"),
         (["plan", "phone_book", "--scale", "labtop"], "did you mean 'laptop'"),
+        (["run", "math", "--scale", "gpu"], "no prepared corpus 'local_math'"),
         (["run", "phone_book", "--scale", "smoke", "--workers", "0"], "at least 1 worker"),
         (["run", "phone_book", "--scale", "smoke", "--device", "abacus"], "'auto', 'cpu' or 'cuda'"),
         (["sql", "select 1", "--store", "/nowhere"], "no store at /nowhere"),
@@ -73,6 +74,7 @@ def test_the_version_is_the_packages(capsys):
 )
 def test_bad_input_is_one_line_with_a_way_out(words, hint, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARROTLAB_PREPARED", str(tmp_path))
     error = said(capsys, words, 2).err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -114,6 +116,35 @@ def test_a_size_is_what_count_counts(capsys):
     assert answer["counts"].items() >= count(design, 100).row(16).items()
     for match in answer["matches"]:
         assert abs(match["off_by"][match["same"]]) <= 0.02
+
+
+def test_the_papers_family_is_listed_with_both_countings(capsys):
+    from parrotlab.model import paper
+
+    answer = json.loads(said(capsys, ["size", "--family", "paper", "--json"], 0).out)
+    assert [(row["width"], row["experts"], row["total"]) for row in answer["models"]] == [
+        (model.width, model.experts, model.total) for model in paper.listed()
+    ]
+    table = said(capsys, ["size", "--family", "paper"], 0).out
+    assert "2802M" in table
+    assert "2802.32M" in table
+
+
+def test_a_plan_says_what_every_run_and_all_of_them_need(capsys, tmp_path):
+    from parrotlab.run import bytes_needed, checkpoint_bytes
+    from parrotlab.studies.study import load
+
+    words = ["plan", "math", "--scale", "paper", "--device", "cuda", "--store", str(tmp_path)]
+    rows = json.loads(said(capsys, [*words, "--json"], 0).out)
+    runs = load("math").runs("paper")
+    assert [(row["memory"], row["disk"]) for row in rows] == [
+        (bytes_needed(run), checkpoint_bytes(run)) for run in runs
+    ]
+    assert all(row["hours"] == pytest.approx(row["seconds"] / 3600, abs=1e-3) for row in rows)
+    told = said(capsys, words, 0)
+    assert "hours" in told.out
+    assert "of an H100" in told.err
+    assert f"{sum(map(checkpoint_bytes, runs)) / 1e9:.3g}GB of disk" in told.err
 
 
 def test_a_size_that_nothing_matches_says_so(capsys):

@@ -18,10 +18,12 @@ from fakes import Digits, design, mixture
 from parrotlab.evals.bits import Bits
 from parrotlab.evals.exact_match import ExactMatch
 from parrotlab.evals.loss import Loss
+from parrotlab.evals.perplexity import Perplexity
 from parrotlab.model.routers.bias_balanced import BiasBalanced
 from parrotlab.results.store import Store
 from parrotlab.run import Interrupted, Run, execute
 from parrotlab.seeds import stream
+from parrotlab.tasks.language import Language
 from parrotlab.training.devices import device
 from parrotlab.training.recipe import Recipe
 
@@ -122,6 +124,23 @@ def test_a_run_that_was_stopped_again_and_again_ends_like_one_that_was_not(tmp_p
         assert not any(stopped.has(run.fingerprint) for run in runs)
     execute(runs, stopped, device("cpu"), lambda _, progress: seen.append(progress.step))
     assert seen == list(range(1, WINDOWS + 1))  # no window is trained twice
+    assert contents(stopped, runs) == contents(whole, runs)
+
+
+def test_reading_text_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARROTLAB_DATA", str(tmp_path / "nothing"))
+    monkeypatch.delenv("PARROTLAB_PREPARED", raising=False)
+    task = Language(
+        corpus="sample_math", vocabulary=257, length=33, weights=(("sample_lemmas", 0.7), ("sample_sums", 0.3))
+    )
+    judges = (Perplexity(documents=3), Loss(split="train", count=20))
+    recipe = Recipe(steps=WINDOWS, rows=8, learning_rate=1e-2)
+    runs = [Run(task=task, model=mixture(), recipe=recipe, evaluations=judges, seed=0)]
+    whole, stopped, steps = Store(tmp_path / "whole"), Store(tmp_path / "stopped"), []
+    execute(runs, whole, device("cpu"))
+    with pytest.raises(Interrupted):
+        execute(runs, stopped, device("cpu"), lambda _, p: steps.append(p.step), lambda: steps[-1] == 13)
+    execute(runs, stopped, device("cpu"))
     assert contents(stopped, runs) == contents(whole, runs)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import doctest
 import gzip
 import json
+import os
+import subprocess
 import sys
 
 import pyarrow as pa
@@ -53,6 +55,33 @@ def test_streaming_from_the_hub_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(hub.DataError, match=r"streaming a/b needs the package datasets"):
         list(documents.read(source("hub:a/b")))
+
+
+def test_a_data_set_is_streamed_record_by_record(tmp_path):
+    pytest.importorskip("datasets", reason="the package datasets is not installed")
+    (tmp_path / "train.jsonl").write_bytes(lines(TEXTS) + b'{"question": "2 + 2?", "answer": "4"}\n{"title": "none"}\n')
+    *read, last = documents.read(source(f"hub:{tmp_path}"))  # a folder of files stands in for the hub's
+    assert read == [*TEXTS, "Question: 2 + 2?\nAnswer: 4"]
+    assert isinstance(last, documents.Malformed)
+    assert last.where == f"{tmp_path}, row 5"
+    assert list(documents.read(source(f"hub:{tmp_path}", documents=2))) == TEXTS[:2]
+
+
+def test_without_a_network_the_hub_is_one_clear_line(tmp_path):
+    pytest.importorskip("datasets", reason="the package datasets is not installed")
+    program = (
+        "from parrotlab.text import documents, mixtures\n"
+        "source = mixtures.Source(name='some', place='hub:nobody/nothing', weight=1.0)\n"
+        "try:\n    list(documents.read(source))\nexcept documents.hub.DataError as error:\n    print(error)\n"
+    )
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("nobody/nothing: cannot stream: ")
+    assert done.stdout.count("\n") == 1
 
 
 def test_a_source_gives_no_more_documents_than_asked_for(tmp_path):

@@ -109,7 +109,7 @@ def _at_best_rate(runs: pd.DataFrame, losses: pd.Series) -> pd.DataFrame:
 
 def _named(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with the columns of ``COLUMNS`` in front."""
-    tasks = _told_apart(runs["task.type"].map(_words), runs.filter(regex=r"^task\."))
+    tasks = _told_apart(_tasks(runs), runs.filter(regex=r"^task\."))
     labels = pd.Series([label(row) for row in runs.to_dict("records")], runs.index)
     fields_of_design = runs.filter(regex=r"^(model|recipe)\.").drop(columns=RATE)
     for _, group in runs.groupby(tasks):
@@ -137,6 +137,12 @@ def _named(runs: pd.DataFrame) -> pd.DataFrame:
     )
     assert list(front) == list(COLUMNS)
     return front.join(runs.drop(columns=front.columns, errors="ignore"))
+
+
+def _tasks(runs: pd.DataFrame) -> pd.Series:
+    """The tasks in words; one that reads a corpus is called by it: ``local math``."""
+    corpora = runs.reindex(columns=["task.corpus"])["task.corpus"]
+    return runs["task.type"].map(_words).where(corpora.isna(), corpora.astype(str).str.replace("_", " "))
 
 
 def _of_mixtures(runs: pd.DataFrame, column: str) -> pd.Series:

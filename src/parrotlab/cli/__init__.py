@@ -27,6 +27,7 @@ from parrotlab.cli.size import size
 from parrotlab.cli.sql import sql
 from parrotlab.cli.studies import studies
 from parrotlab.cli.theory import theory
+from parrotlab.cli.watch import watch
 
 VERBS = {
     "reproduce": reproduce,
@@ -34,6 +35,7 @@ VERBS = {
     "plan": plan,
     "prepare": prepare,
     "run": run,
+    "watch": watch,
     "profile": profile,
     "report": report,
     "size": size,

@@ -81,7 +81,7 @@ class Bars:
 
 def label(run: Run) -> str:
     """A run in a few words: ``phone_book, dense d=32, learning rate 0.008, seed 1``."""
-    task = type(run.task).__module__.rpartition(".")[2]
+    task = getattr(run.task, "corpus", type(run.task).__module__.rpartition(".")[2])
     return f"{task}, {design(run)}, learning rate {run.recipe.learning_rate:.3g}, seed {run.seed}"
 
 

@@ -34,3 +34,12 @@ def planned(studies: dict[str, Study], scale: str, corpora: dict[str, str] | Non
         raise ValueError(f"there is no scale {scale!r}: {nearest(scale, SCALES)}")
     corpora = hashes() if corpora is None else corpora
     return {name: study.plan(scale, corpora) for name, study in studies.items()}
+
+
+def check_corpora(plans: dict[str, tuple[Run, ...]]) -> None:
+    """Refuses runs that read a corpus which is not prepared here, before any of them begins."""
+    from parrotlab.tasks.language import Language
+    from parrotlab.text.corpus import open_corpus
+
+    for task in {run.task for runs in plans.values() for run in runs if isinstance(run.task, Language)}:
+        open_corpus(task.corpus, task.sha256)

@@ -51,12 +51,12 @@ def show_json(value: Any) -> None:
 def short(number: float) -> str:
     """A number as a person says it: 3.41M, 12.5k, 0.0312; whole numbers of four digits stay whole.
 
-    >>> [short(number) for number in (3_412_345, 12_500, 2048, 0.03125, 4.2e17)]
-    ['3.41M', '12.5k', '2048', '0.0312', '420P']
+    >>> [short(number) for number in (3_412_345, 12_500, 2048, 0.03125, 4.2e17, 2.06e21)]
+    ['3.41M', '12.5k', '2048', '0.0312', '420P', '2.06Z']
     """
     if not math.isfinite(number) or (isinstance(number, int) and abs(number) < 10_000):
         return str(number)
-    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= 0.9995 * size:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"

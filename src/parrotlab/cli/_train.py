@@ -24,10 +24,16 @@ INTERRUPTED = 130
 
 
 def train(
-    runs: Sequence[Run], store: Store, device_name: str, workers: int, retry: bool = False, keep_weights: bool = False
+    runs: Sequence[Run],
+    store: Store,
+    device_name: str,
+    workers: int,
+    retry: bool = False,
+    keep_weights: bool = False,
+    track: str = "none",
 ) -> int:
     """Trains the runs that the store lacks, tells how it went, and returns the exit code."""
-    from parrotlab.execution import estimate, local
+    from parrotlab.execution import estimate, local, tracking
     from parrotlab.run import execute
     from parrotlab.training.devices import device
 
@@ -45,10 +51,11 @@ def train(
     if states:
         say(f"{states.total()} of {len(found)} runs are in {store.root} already")
     bars = Bars({run: estimate.seconds(run, where.name) for run in missing})
-    with _asked_to_stop() as stopping, bars.bars:
+    with tracking.tracker(track, store) as tracker, _asked_to_stop() as stopping, bars.bars:
         with contextlib.closing(train_all(missing, store, where, workers, stopping)) as all_news:
             for news in all_news:
                 bars.hear(news)
+                tracking.tell(tracker, news, store)
         interrupted = stopping()
     return _verdict(states + bars.ended, len(found), interrupted, store)
 

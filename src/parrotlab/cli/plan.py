@@ -28,9 +28,11 @@ def plan(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: bool = False,
 ) -> int:
-    """Print every run of studies: parameters, FLOPs, a rough time, and whether the store has it. Trains nothing.
+    """Print every run of studies: parameters, FLOPs, rough time, memory and disk, and whether the store has it.
 
-    Runs with the same number of a stack will train together, on CUDA; those that the store has are in none.
+    Nothing is trained. Runs with the same number of a stack will train together, on CUDA; those that the store has
+    are in none. Memory is that of one step of the whole batch, which the GPUs that share a batch divide; disk is what
+    the checkpoint takes while a run trains.
 
     Args:
         studies: Names of studies, or all.
@@ -45,7 +47,7 @@ def plan(
     from parrotlab.cli._plans import chosen, planned
     from parrotlab.execution import estimate, local
     from parrotlab.results.store import Store
-    from parrotlab.run import costs
+    from parrotlab.run import bytes_needed, checkpoint_bytes, costs
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,11 +65,15 @@ def plan(
         for name in plans:
             show_table([_line(row) for row in rows if row["study"] == name], title=name)
     flops = short(sum(costs(run)["training_flops"] for run in missing))
-    seconds = sum(estimate.seconds(run, device) for run in missing) / (1 if device == "cuda" else workers)
-    where = "one H100" if device == "cuda" else f"{workers} CPU cores"
+    seconds = sum(estimate.seconds(run, device) for run in missing)
+    many = "" if device == "cuda" else f", {duration(seconds / workers)} on {workers}"
+    unit = "an H100" if device == "cuda" else "a CPU core"
     here = f"{len(found)} runs, {len(missing)} of them not in {store}"
     here += f", in {len(stacks)} stacks" if len(stacks) < len(missing) else ""
-    say(f"{here}: {flops}FLOP, very roughly {duration(seconds)} on {where}")
+    say(f"{here}: {flops}FLOP, very roughly {duration(seconds)} of {unit}{many}")
+    memory = max(map(bytes_needed, missing), default=0)
+    disk = sum(map(checkpoint_bytes, missing))
+    say(f"a step needs up to {short(float(memory))}B of memory, all checkpoints {short(float(disk))}B of disk")
     return 0
 
 
@@ -84,9 +90,9 @@ def _device(name: str) -> Device:
 
 def _row(study: str, run: Run, record: Record | None, device: str, stack: int, replicas: int) -> dict[str, Any]:
     from parrotlab.execution import estimate
-    from parrotlab.run import costs
+    from parrotlab.run import bytes_needed, checkpoint_bytes, costs
 
-    cost = costs(run)
+    cost, seconds = costs(run), estimate.seconds(run, device)
     return {
         "study": study,
         "design": design(run),
@@ -98,11 +104,17 @@ def _row(study: str, run: Run, record: Record | None, device: str, stack: int, r
         "FLOPs": cost["training_flops"],
         "stack": stack,
         "replicas": replicas,
-        "seconds": round(estimate.seconds(run, device), 1),
+        "seconds": round(seconds, 1),
+        "hours": round(seconds / 3600, 4),
+        "memory": bytes_needed(run),
+        "disk": checkpoint_bytes(run),
         "stored": record.status if record else "no",
         "fingerprint": run.fingerprint,
     }
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("study", "fingerprint")}
+    long = row["seconds"] >= 3600
+    left_out = ("study", "fingerprint", "seconds" if long else "hours")
+    line = {name: value for name, value in row.items() if name not in left_out}
+    return line | {name: f"{short(float(row[name]))}B" for name in ("memory", "disk")}

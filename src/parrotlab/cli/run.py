@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -18,6 +19,7 @@ def run(
     device: str = "auto",
     retry: bool = False,
     keep_weights: bool = False,
+    track: Literal["none", "tensorboard", "wandb", "trackio"] = "none",
 ) -> int:
     """Train and judge the runs of studies. What the store has is skipped, what was interrupted goes on.
 
@@ -29,10 +31,14 @@ def run(
         device: cpu, cuda, or auto for CUDA where there is one.
         retry: Run failed runs again.
         keep_weights: Store trained weights too, in float32; export needs them.
+        track: Show the runs elsewhere too: tensorboard, in the store's folder tracking; wandb, also offline with
+            WANDB_MODE=offline; trackio. Results are the store's files, whatever a tracker shows.
     """
-    from parrotlab.cli._plans import chosen, planned
+    from parrotlab.cli._plans import check_corpora, chosen, planned
     from parrotlab.cli._train import train
     from parrotlab.results.store import Store
 
     plans = planned(chosen(studies), scale)
-    return train([run for runs in plans.values() for run in runs], Store(store), device, workers, retry, keep_weights)
+    check_corpora(plans)
+    runs = [run for runs in plans.values() for run in runs]
+    return train(runs, Store(store), device, workers, retry, keep_weights, track)

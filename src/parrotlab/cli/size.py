@@ -29,6 +29,7 @@ def size(
     tokens: int = 16_384,
     against: int = 0,
     free: Literal["expansion", "width"] = "expansion",
+    family: Literal["none", "paper"] = "none",
     json: bool = False,
 ) -> int:
     """Count a design's parameters, FLOPs and bytes, and find the designs that match it.
@@ -49,8 +50,12 @@ def size(
         tokens: Tokens of a batch, which activation memory depends on.
         against: Experts of the designs to match with; 0 for dense ones.
         free: What of them may change until they match: their hidden width (expansion) or their width.
+        family: Is paper for all models of the paper's pre-training: the sizes it lists beside ours. No other option
+            but json has a say then.
         json: Print JSON.
     """
+    if family == "paper":
+        return _paper(json)
     from parrotlab.model.attention import Attention
     from parrotlab.model.count import count
     from parrotlab.model.transformer import Transformer
@@ -70,6 +75,41 @@ def size(
     show_table([_line(match) for match in matches if "refused" not in match])
     for match in refusals:
         say(f"same {match['same']}: {match['refused']}")
+    return 0
+
+
+def _paper(json: bool) -> int:
+    """The paper's family with both countings."""
+    from dataclasses import asdict
+
+    from parrotlab.model import paper
+
+    models = [
+        asdict(model) | {"total_off_by": model.total_off_by, "active_off_by": model.active_off_by}
+        for model in paper.listed()
+    ]
+    if json:
+        show_json({"vocabulary": paper.VOCABULARY, "layers": paper.LAYERS, "models": models})
+        return 0
+    show_table(
+        [
+            {
+                "width": model["width"],
+                "experts": model["experts"] if model["experts"] > 1 else "dense",
+                "listed total": f"{model['listed_total']}M",
+                "total": f"{model['total'] / 1e6:.2f}M",
+                "off by": f"{model['total_off_by']:+.2%}",
+                "listed active": f"{model['listed_active']}M",
+                "active": f"{model['active'] / 1e6:.2f}M",
+                "active off by": f"{model['active_off_by']:+.2%}",
+            }
+            for model in models
+        ]
+    )
+    say(
+        f"{paper.LAYERS} layers, a tied vocabulary of {paper.VOCABULARY:,}; counted as the paper does: without norms, "
+        "and active parameters without routers. It lists whole millions."
+    )
     return 0
 
 

@@ -16,12 +16,11 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from parrotlab import run as house
@@ -55,6 +54,10 @@ class News:
     """Of the training done."""
     loss: float = math.nan
     """Mean over the stack, nats a token asked for."""
+    step: int = 0
+    """At the end of the window that this is news of."""
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Of each run in training, by its fingerprint."""
     reason: str = ""
 
 
@@ -154,8 +157,7 @@ class _Worker:
             self.is_alive = False
             message = [("lost", self._death())] * len(self.stack)
         if isinstance(message, tuple):
-            fraction, loss = message
-            yield News(worker=self.number, runs=self.stack, state="training", fraction=fraction, loss=loss)
+            yield News(worker=self.number, runs=self.stack, state="training", **_window(*message))
             return
         stack, self.stack = self.stack, ()
         for run, (state, reason) in zip(stack, message):
@@ -175,8 +177,15 @@ class _Worker:
         self.process.join()
 
 
+def _window(step: int, steps: int, losses: dict[str, float]) -> dict[str, Any]:
+    """What the news of a window says; of diverged runs there is no loss to average."""
+    finite = [loss for loss in losses.values() if math.isfinite(loss)]
+    loss = sum(finite) / len(finite) if finite else math.nan
+    return {"fraction": step / steps, "loss": loss, "step": step, "losses": losses}
+
+
 def _work(pipe: connection.Connection, store: Store, device: Device, execute: Callable[..., Any]) -> None:
-    """A worker's life: stacks in, (fraction, loss) at each window and a list of (state, reason) at the end out."""
+    """A worker's life: stacks in, (step, steps, losses) at each window and a list of (state, reason) at the end out."""
     if ":" in device.name and device.is_cuda:  # kernels and graphs are launched on the current device
         torch.cuda.set_device(device.name)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
@@ -190,8 +199,8 @@ def _attempt(
     """What became of each run of a stack, whatever it raises."""
 
     def watch(runs: Sequence[Run], progress: Progress) -> None:
-        loss = progress.loss_R[np.isfinite(progress.loss_R)]
-        pipe.send((progress.step / progress.steps, float(loss.mean()) if len(loss) else math.nan))
+        losses = {run.fingerprint: loss for run, loss in zip(runs, progress.loss_R.tolist())}
+        pipe.send((progress.step, progress.steps, losses))
 
     problem = ""
     try:

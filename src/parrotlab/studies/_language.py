@@ -42,10 +42,15 @@ class Reading:
     tokens: int
     """Of these documents, at most; a single novel would outweigh all else."""
 
+    @property
+    def trained_tokens(self) -> int:
+        """Of the whole training."""
+        return self.steps * self.rows * (self.length - 1)
+
 
 READINGS: dict[Scale, Reading] = {
     "smoke": Reading(vocabulary=257, length=33, steps=20, rows=8, documents=4, tokens=400),
-    "laptop": Reading(vocabulary=257, length=129, steps=1_500, rows=16, documents=100, tokens=10_000),
+    "laptop": Reading(vocabulary=257, length=129, steps=1_000, rows=16, documents=100, tokens=10_000),
     "gpu": Reading(vocabulary=8_192, length=513, steps=800, rows=16, documents=200, tokens=50_000),
     # OLMoE's batch and length (arXiv:2409.02060); 65 billion tokens are the paper's.
     "paper": Reading(
@@ -85,10 +90,10 @@ PAPER_RATE = 4e-4
 
 NOTES = (
     "The paper's mixture of texts, batch, length of rows, learning rates and vocabulary are unknown. Where it reads 65 "
-    "billion tokens, the gpu scale reads 6.5 million: models are compared early in training, on texts of a few hundred "
-    "megabytes. The learning rate is one rule for all widths (5e-3 at width 32, falling with the root of the width), "
-    "and no sweep. The paper scale is a plan: the paper's 17 models, not matched in active parameters, with OLMoE's "
-    "batch, length of rows and learning rate (4e-4)."
+    f"billion tokens, the gpu scale reads {READINGS['gpu'].trained_tokens / 1e6:.1f} million: models are compared "
+    "early in training, on texts of a few hundred megabytes. The learning rate is one rule for all widths (5e-3 at "
+    "width 32, falling with the root of the width), and no sweep. The paper scale is a plan: the paper's 17 models, "
+    "not matched in active parameters, with OLMoE's batch, length of rows and learning rate (4e-4)."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -75,8 +76,8 @@ def text_of(record: dict[str, Any]) -> str | None:
     >>> text_of({"question": "2 + 2?", "solution": "Two and two are four.", "answer": "4"})
     'Question: 2 + 2?\\nTwo and two are four.\\nAnswer: 4'
     """
-    if "text" in record:
-        return record["text"] if isinstance(record["text"], str) else None
+    if isinstance(record.get("text"), str):
+        return record["text"]
     question = record.get("question") or record.get("problem") or record.get("query") or ""
     context = record.get("context") or ""
     if "choices" in record and isinstance(record.get("label"), int) and 0 <= record["label"] < len(record["choices"]):
@@ -142,6 +143,7 @@ def _from_hub(name: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
         import datasets  # type: ignore[import-not-found]
     except ImportError:
         raise hub.DataError(f"streaming {name} needs the package datasets: pip install datasets") from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would tell of each of its attempts
     repository, _, configuration = name.partition(":")
     try:
         stream = datasets.load_dataset(repository, configuration or None, split="train", streaming=True)

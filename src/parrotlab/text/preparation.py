@@ -69,6 +69,16 @@ class _Digest(NamedTuple):
 
 def prepare(mixture: TextMixture, folder: Path, settings: Settings, workers: int) -> Iterator[Progress]:
     """Fills the folder with the mixture's tokens and its manifest."""
+    try:
+        yield from _prepare(mixture, folder, settings, workers)
+    except OSError as error:  # what cannot be read is a DataError already
+        raise hub.DataError(
+            f"cannot write to {folder}: {error.strerror or error}; finished parts are kept: make room and call again, "
+            "or name another folder with --out"
+        ) from None
+
+
+def _prepare(mixture: TextMixture, folder: Path, settings: Settings, workers: int) -> Iterator[Progress]:
     sources = [_named(source) for source in mixture.sources]
     called = Path(settings.tokenizer).parent.name or settings.tokenizer  # as manifests carry no paths
     plan = {
@@ -261,10 +271,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
     """What was begun here must have been begun in the same way."""
     path = folder / PLAN
     if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise hub.DataError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from None
+        folder.mkdir(parents=True, exist_ok=True)
         _write(path, plan)
     elif json.loads(path.read_text()) != plan:
         raise hub.DataError(f"{folder} holds a preparation of other sources or settings: remove it, or name another")

@@ -133,7 +133,7 @@ def train(texts: Iterable[str], vocabulary: int, path: Path) -> Tokenizer:
     inner.train_from_iterator(texts, trainer)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    inner.save(str(unfinished))
+    unfinished.write_text(inner.to_str(pretty=True))
     unfinished.rename(path)
     return Subwords(path)
 

@@ -25,6 +25,15 @@ def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None
     os.replace(fresh, path)
 
 
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes alone, without reading a tensor. ValueError as from ``read``."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("notes", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole checkpoint ({error}): delete it to train from the start") from None
+
+
 def read(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``write`` wrote. ValueError names the file if it is not a whole checkpoint."""
     try:
