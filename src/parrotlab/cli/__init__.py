@@ -22,6 +22,7 @@ from parrotlab.cli.prepare import prepare
 from parrotlab.cli.profile import profile
 from parrotlab.cli.report import report
 from parrotlab.cli.reproduce import reproduce
+from parrotlab.cli.rescore import rescore
 from parrotlab.cli.run import run
 from parrotlab.cli.size import size
 from parrotlab.cli.sql import sql
@@ -36,6 +37,7 @@ VERBS = {
     "run": run,
     "profile": profile,
     "report": report,
+    "rescore": rescore,
     "size": size,
     "sql": sql,
     "export": export,
