@@ -16,6 +16,7 @@ from parrotlab import __version__
 from parrotlab.cli._show import complain, say
 from parrotlab.cli._train import INTERRUPTED
 from parrotlab.cli.export import export
+from parrotlab.cli.exposure import exposure
 from parrotlab.cli.import_ import import_
 from parrotlab.cli.plan import plan
 from parrotlab.cli.prepare import prepare
@@ -38,6 +39,7 @@ VERBS = {
     "profile": profile,
     "report": report,
     "rescore": rescore,
+    "exposure": exposure,
     "size": size,
     "sql": sql,
     "export": export,

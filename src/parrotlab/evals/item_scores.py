@@ -9,9 +9,8 @@ import pandas as pd
 from parrotlab.evals import answers
 from parrotlab.evals.answers import Answer
 from parrotlab.evals.scoring import METRIC, Mode, score_all
-from parrotlab.results.store import Record, Store
+from parrotlab.results.store import EXAMINATION, Record, Store
 
-EXAMINATION = "evals.examination.Examination"
 COLUMNS = ["fingerprint", "item", "kind", "metric", "score", "chance"]
 """``fingerprint`` is the examination's; ``chance`` is what a guess among choices scores, 0 where one writes."""
 

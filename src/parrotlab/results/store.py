@@ -35,13 +35,13 @@ from parrotlab.results._files import Busy, StoreError, clear_errors, exclusive, 
 from parrotlab.results.measurement import Measurement
 from parrotlab.spec import FINGERPRINT_DIGITS, check_drift, encode, fingerprint, flatten
 
-__all__ = ["Busy", "Record", "Store", "StoreError"]
+__all__ = ["EXAMINATION", "Busy", "Record", "Store", "StoreError"]
 
 RUN = "run.json"
 MEASUREMENTS = "measurements.parquet"
 WORK = ".work"
-EXAMINATION = "evals."
-"""What the type of a spec begins with that is no training run."""
+EVALUATED, EXAMINATION = "evals.", "evals.examination.Examination"
+"""What the type of a spec begins with that is no training run, and the type of one of these."""
 
 MEASUREMENT_SCHEMA = pa.schema(
     {
@@ -74,8 +74,8 @@ class Record:
 
     @property
     def is_run(self) -> bool:
-        """Was a model trained? Else one was examined."""
-        return not self.spec["type"].startswith(EXAMINATION)
+        """Was a model trained? Else one was examined, or what it was examined on."""
+        return not self.spec["type"].startswith(EVALUATED)
 
     def row(self) -> dict[str, Any]:
         """The record as one flat row."""
@@ -187,7 +187,7 @@ class Store:
 
     def examinations(self) -> pd.DataFrame:
         """One row for each examination, with columns as those of ``runs``."""
-        return _frame([record for record in self.records() if not record.is_run])
+        return _frame([record for record in self.records() if record.spec["type"] == EXAMINATION])
 
     def measurements(self) -> pa.Table:
         """Every measurement of every run and examination, with its fingerprint."""
@@ -209,7 +209,8 @@ class Store:
         records = self.records()
         with duckdb.connect() as connection:
             connection.register("runs", _columns([record for record in records if record.is_run]))
-            connection.register("examinations", _columns([record for record in records if not record.is_run]))
+            examined = [record for record in records if record.spec["type"] == EXAMINATION]
+            connection.register("examinations", _columns(examined))
             connection.register("measurements", self.measurements())
             try:
                 relation = connection.sql(query)
