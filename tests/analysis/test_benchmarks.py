@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from examinations import examine
 
-from parrotlab.analysis.benchmarks import ALL_MATH, GUESS, benchmark_scores, group_scores, held_out, train_test_gaps
+from parrotlab.analysis.benchmarks import (
+    ALL_MATH,
+    GUESS,
+    benchmark_scores,
+    group_scores,
+    held_out,
+    parts_of_gaps,
+    train_test_gaps,
+)
 from parrotlab.evals.item_scores import item_scores
 from parrotlab.results.store import Store
 
@@ -77,7 +85,7 @@ def test_the_gap_is_the_training_splits_score_less_the_tests_and_none_where_both
     for benchmark, train in (("gsm8k", 0.9), ("math", 0.3)):
         examine(store, "hf:a/b", f"{benchmark}_train", train, split="train", items=300)
         examine(store, "hf:a/b", benchmark, 0.3, items=300)
-    gaps = train_test_gaps(scores_of(store)).set_index("group")
+    gaps = train_test_gaps(parts_of_gaps(scores_of(store))).set_index("group")
     assert gaps.loc["gsm8k", "score"] == pytest.approx(gaps.loc["gsm8k", "train"] - gaps.loc["gsm8k", "test"])
     assert gaps.loc["gsm8k", "low"] > 0.4
     assert gaps.loc["math", "low"] < 0 < gaps.loc["math", "high"]
@@ -89,4 +97,4 @@ def test_nothing_examined_gives_empty_tables(store):
     scores = scores_of(store)
     assert scores.empty
     assert group_scores(held_out(scores)).empty
-    assert train_test_gaps(scores).empty
+    assert train_test_gaps(parts_of_gaps(scores)).empty
