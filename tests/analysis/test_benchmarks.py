@@ -90,7 +90,7 @@ def test_the_gap_is_the_training_splits_score_less_the_tests_and_none_where_both
     assert gaps.loc["gsm8k", "low"] > 0.4
     assert gaps.loc["math", "low"] < 0 < gaps.loc["math", "high"]
     assert gaps.loc[ALL_MATH, "score"] == pytest.approx(gaps.loc[["gsm8k", "math"], "score"].mean())
-    assert len(gaps) == 3
+    assert len(gaps) == 3  # each alone, and both together
 
 
 def test_nothing_examined_gives_empty_tables(store):

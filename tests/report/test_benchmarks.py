@@ -59,7 +59,7 @@ def test_figures_are_drawn_and_the_drawings_say_what_is_noise(found):
         "benchmark_gaps",
         "benchmark_exposure",
     ]
-    assert "commonsense, floor 0.2" in found.pictures["benchmark_groups"].says
+    assert "commonsense, floor at 0.2" in found.pictures["benchmark_groups"].says
     assert "(no more than noise)" in found.pictures["benchmark_groups"].says
 
 

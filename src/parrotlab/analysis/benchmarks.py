@@ -116,7 +116,7 @@ def parts_of_groups(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of_gaps(scores: pd.DataFrame) -> pd.DataFrame:
-    """What enters the gap between training and test problems, as group ``ALL_MATH`` and benchmark by benchmark.
+    """What enters the gap between training and test problems, as group ``ALL_MATH``, and of several each alone too.
 
     ``scores`` is ``benchmark_scores``; of the mathematical benchmarks those count that models took on both splits.
     """
@@ -127,7 +127,8 @@ def parts_of_gaps(scores: pd.DataFrame) -> pd.DataFrame:
     parts = parts.loc[parts["benchmark"].isin(both)]
     parts["part"] = parts["benchmark"] + " " + parts["split"]
     together = parts.assign(group=ALL_MATH, weight=parts["weight"] / max(1, len(both)))
-    return pd.concat([together, parts.assign(group=parts["benchmark"])], ignore_index=True)
+    alone = parts.assign(group=parts["benchmark"]) if len(both) > 1 else parts.iloc[:0]
+    return pd.concat([together, alone], ignore_index=True)
 
 
 def train_test_gaps(parts: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,8 @@ def nearest_dense(scores: pd.DataFrame, items: pd.DataFrame, axis: Literal["tota
     """One row for each benchmark and mixture, with the columns of ``COLUMNS``.
 
     ``scores`` is ``benchmarks.held_out``, ``items`` ``evals.item_scores.item_scores``. Only items that both answered
-    count. ``detectable`` is the difference that so many items show with a power of 80%.
+    count. ``detectable`` is the difference that so many items show with a power of 80%; ``real`` says that p is below
+    ``LEVEL`` and that one of the two is above the floor.
     """
     answered = {key: own.set_index("item")["score"] for key, own in items.groupby(["fingerprint", "metric"])}
     rows = []
@@ -41,6 +42,7 @@ def nearest_dense(scores: pd.DataFrame, items: pd.DataFrame, axis: Literal["tota
                 {"benchmark": benchmark, "group": group, "label": mixture["label"], "dense": near["label"]}
                 | {"total": mixture["total"], "dense_total": near["total"], "difference": found.value}
                 | {"low": found.low, "high": found.high, "p": found.p, "items": found.items}
-                | {"detectable": found.detectable, "real": found.p < LEVEL}
+                | {"detectable": found.detectable}
+                | {"real": found.p < LEVEL and (mixture["above_floor"] or near["above_floor"])}
             )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -21,7 +21,7 @@ Axis = Literal["total", "active", "perplexity"]
 NAMES: dict[Axis, str] = {
     "total": "total parameters",
     "active": "active parameters",
-    "perplexity": "validation perplexity",
+    "perplexity": "validation perplexity, better to the right",
 }
 
 
@@ -44,10 +44,10 @@ def train_test_gap(gaps: pd.DataFrame) -> Picture:
     ``gaps`` is ``analysis.benchmarks.train_test_gaps``. A hollow grey mark's interval holds 0.
     """
     real = (gaps["low"] > 0) | (gaps["high"] < 0)
-    return _panels(gaps.assign(floor=0.0, above_floor=real), ("total",), "training − test")
+    return _panels(gaps.assign(floor=0.0, above_floor=real), ("total",), "training − test", "no gap")
 
 
-def _panels(scores: pd.DataFrame, axes_of: tuple[Axis, ...], what: str) -> Picture:
+def _panels(scores: pd.DataFrame, axes_of: tuple[Axis, ...], what: str, line: str = "floor") -> Picture:
     groups = list(dict.fromkeys(scores["group"])) or ["no model examined yet"]
     plotted = pd.concat([_told(scores, axis) for axis in axes_of], ignore_index=True)
     with style():
@@ -65,9 +65,9 @@ def _panels(scores: pd.DataFrame, axes_of: tuple[Axis, ...], what: str) -> Pictu
         for column, axis in enumerate(axes_of):
             _scale(panels[column], axis, plotted.loc[plotted["axis"] == axis, "at"])
         if len(plotted):
-            _legend(panels[0], set(plotted["family"]), set(plotted["above_floor"]))
+            _legend(panels[0], set(plotted["family"]), set(plotted["above_floor"]), line)
             figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.2, fontsize=8)
-    return Picture(figure, plotted, _words(plotted, axes_of[0], what))
+    return Picture(figure, plotted, _words(plotted, axes_of[0], what, line))
 
 
 def _told(scores: pd.DataFrame, axis: Axis) -> pd.DataFrame:
@@ -120,18 +120,18 @@ def _scale(axes: Axes, axis: Axis, values: pd.Series) -> None:
     axes.set_xlim(*(reversed(ends) if axis == "perplexity" else ends))
 
 
-def _legend(axes: Axes, families: set[str], above: set[bool]) -> None:
+def _legend(axes: Axes, families: set[str], above: set[bool], line: str) -> None:
     told = {"dense": ("dense", DENSE), "moe": ("MoE, with its number of experts", mixture_colour(16))}
     told["other"] = ("model from elsewhere", MUTED)
     for family in (family for family in told if family in families):
         name, hue = told[family]
         axes.plot([], [], color=hue, marker=MARKS[family], linestyle="", label=name)
-    axes.plot([], [], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label="floor")
+    axes.plot([], [], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label=line)
     if False in above:
         axes.plot([], [], color=MUTED, marker="o", markerfacecolor=PAPER, linestyle="", label="no more than noise")
 
 
-def _words(plotted: pd.DataFrame, axis: Axis, what: str) -> str:
+def _words(plotted: pd.DataFrame, axis: Axis, what: str, line: str) -> str:
     if not len(plotted):
         return f"{what} against {NAMES[axis]}: no model examined yet."
     parts = []
@@ -140,5 +140,5 @@ def _words(plotted: pd.DataFrame, axis: Axis, what: str) -> str:
             f"{row.label} {row.score:.3f}{'' if row.above_floor else ' (no more than noise)'}"
             for row in rows.itertuples()
         ]
-        parts.append(f"{group}, floor {rows['floor'].iloc[0]:.3f}: {', '.join(told)}")
+        parts.append(f"{group}, {line} at {rows['floor'].iloc[0]:.3f}: {', '.join(told)}")
     return f"{what} against {NAMES[axis]}. {'; '.join(parts)}."

@@ -97,7 +97,7 @@ def gathered(store: Store, table: pd.DataFrame) -> Benchmarks | None:
         summary=summary(held),
         verdicts=tuple((claim, claim.judge(tables)) for claim in claims.CLAIMS),
         scores=[_score_row(row) for group in GROUPS for row in every.loc[every["group"] == group].to_dict("records")],
-        matched=_matched_rows(matched),
+        matched=_matched_rows(matched, groups),
         pairs=[plain(row) for row in nearest_dense(held, items, "total").to_dict("records")],
         rates=rates,
         refusals=refusals,
@@ -159,13 +159,16 @@ def _exposed(scores: pd.DataFrame, items: pd.DataFrame, seen: pd.DataFrame, tabl
     return pd.concat(parts, ignore_index=True)
 
 
-def _matched_rows(matched: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    return [
-        plain(row)
-        | {"equal": claims.TOLD[name], "group": f"gap on {row['group']}" if name == claims.GAP else row["group"]}
-        for name, rows in matched.items()
-        for row in rows.to_dict("records")
-    ]
+def _matched_rows(matched: dict[str, pd.DataFrame], groups: pd.DataFrame) -> list[dict[str, Any]]:
+    """The matched comparisons as a table; where fewer than two models rise above the floor, none is real."""
+    risen = groups.groupby("group")["above_floor"].sum()
+    told = []
+    for name, rows in matched.items():
+        for row in rows.to_dict("records"):
+            group = f"gap, {row['group']}" if name == claims.GAP else TITLES.get(row["group"], row["group"])
+            real = bool(row["real"]) and (name == claims.GAP or risen[row["group"]] >= 2)
+            told.append(plain(row) | {"equal": claims.TOLD[name].removeprefix("equal "), "group": group, "real": real})
+    return told
 
 
 def _rates(held: pd.DataFrame) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
