@@ -64,4 +64,6 @@ def decode(data: bytes) -> list[Answer]:
     """The answers that ``encode`` wrote."""
     rows: list[dict[str, Any]] = pq.ParquetFile(io.BytesIO(data)).read().cast(SCHEMA).to_pylist()
     lists = [field.name for field in fields(Answer) if str(field.type).startswith("tuple")]
-    return [Answer(**(row | {name: tuple(row[name]) for name in lists})) for row in rows]
+    for row in rows:
+        row |= {name: tuple(row[name]) for name in lists}
+    return [Answer(**row) for row in rows]
