@@ -12,6 +12,7 @@ from parrotlab.analysis.benchmarks import (
     group_scores,
     held_out,
     parts_of_gaps,
+    parts_of_groups,
     train_test_gaps,
 )
 from parrotlab.evals.item_scores import item_scores
@@ -79,6 +80,16 @@ def test_a_model_that_lacks_a_benchmark_has_no_average_and_it_is_told_which(stor
     assert np.isnan(groups.loc["hf:c/d", "score"])
     assert not groups.loc["hf:c/d", "above_floor"]
     assert groups.loc["hf:a/b", "missing"] == ""
+
+
+def test_a_benchmark_that_only_models_from_elsewhere_took_does_not_count(store):
+    examine(store, "hf:a/b", "triviaqa", 0.8)
+    examine(store, "hf:a/b", "nq_open", 0.2)
+    examine(store, "hf:c/d", "triviaqa", 0.8)
+    scores = held_out(scores_of(store))
+    scores["family"] = scores["model"].map({"hf:a/b": "other", "hf:c/d": "dense"})
+    assert group_scores(scores)["benchmarks"].tolist() == [1, 1]
+    assert parts_of_groups(scores)["part"].unique().tolist() == ["triviaqa"]
 
 
 def test_the_gap_is_the_training_splits_score_less_the_tests_and_none_where_both_are_alike(store):

@@ -21,7 +21,7 @@ def examined(dense, mixtures, seeds=1, benchmarks=("one", "two"), weights=None):
         name = f"{family} {size} {seed} {benchmark}"
         weight = (weights or {}).get(benchmark, 1 / len(benchmarks))
         parts.append(
-            {"group": "knowledge", "label": f"{family} {size}", "family": family, "experts": 8}
+            {"group": "knowledge", "trained_on": "text", "label": f"{family} {size}", "family": family, "experts": 8}
             | {"total": size, "active": size // 2, "perplexity": 1e6 / size}
             | {"part": benchmark, "weight": weight, "fingerprint": name, "metric": "f1"}
         )
@@ -77,6 +77,12 @@ def test_a_design_that_lacks_a_part_is_left_out():
     parts, items = examined(LADDER, [(1000, 0.4)])
     lacking = parts.drop(parts.index[(parts["family"] == "moe") & (parts["part"] == "two")])
     assert against_dense(lacking, items, "total").empty
+
+
+def test_models_are_compared_with_those_trained_on_the_same_alone():
+    parts, items = examined(LADDER, [(1000, 0.4)])
+    other = parts.assign(trained_on=parts["family"].map({"dense": "text", "moe": "mathematics"}))
+    assert against_dense(other, items, "total").empty
 
 
 def test_without_dense_models_or_a_place_there_is_no_row():

@@ -11,7 +11,14 @@ def world(scores, above=True):
     rows, items = [], []
     for (name, family, total, seed), values in scores.items():
         rows.append(
-            {"benchmark": "sciq", "group": "commonsense", "label": name, "family": family, "total": total}
+            {
+                "benchmark": "sciq",
+                "group": "commonsense",
+                "trained_on": "text",
+                "label": name,
+                "family": family,
+                "total": total,
+            }
             | {"active": total, "seed": seed, "fingerprint": f"{name} {seed}", "metric": "acc", "above_floor": above}
         )
         items += [

@@ -12,7 +12,13 @@ from parrotlab.figures.style import MUTED
 @pytest.fixture
 def groups():
     rows = [
-        {"group": group, "label": f"{family} {size}", "family": family, "experts": 8 if family == "moe" else 1}
+        {
+            "group": group,
+            "trained_on": "text",
+            "label": f"{family} {size}",
+            "family": family,
+            "experts": 8 if family == "moe" else 1,
+        }
         | {"total": size, "active": size / 2, "perplexity": 1e5 / size, "seed": seed, "floor": 0.25}
         | {"score": size / 10_000, "low": size / 10_000 - 0.05, "high": size / 10_000 + 0.05}
         for group in ("knowledge", "math")

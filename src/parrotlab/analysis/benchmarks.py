@@ -43,7 +43,8 @@ GUESS = "uniform guess"
 
 SETTING = ["split", "shots", "limit", "data_sha256", "revision"]
 """What two examinations of one benchmark must share to be compared."""
-MODEL = ["model", "label", "family", "width", "experts", "active_experts", "total", "active", "seed"]
+MODEL = ["model", "trained_on", "label", "family", "width", "experts", "active_experts", "total", "active", "seed"]
+"""``trained_on`` is the task in words; models are compared with those that were trained on the same alone."""
 VALUES = ["score", "low", "high"]
 COLUMNS = ["benchmark", "group", *SETTING, *MODEL, "metric", *VALUES, "count", "floor", "floor_by"]
 
@@ -85,15 +86,16 @@ def held_out(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def group_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row for each group and model: the macro-average over the group's benchmarks that any model took.
+    """One row for each group and model: the macro-average over the group's benchmarks.
 
-    ``scores`` holds one row for each benchmark and model (``held_out``). A model that lacks one of the benchmarks has
-    no score: ``missing`` names them. Columns: group, ``MODEL``, score, low, high, floor, above_floor, benchmarks,
-    missing.
+    ``scores`` holds one row for each benchmark and model (``held_out``). A benchmark counts if any of our own runs took
+    it, or anyone where there are none. A model that lacks one has no score: ``missing`` names them. Columns: group,
+    ``MODEL``, score, low, high, floor, above_floor, benchmarks, missing.
     """
     rows = []
+    counting = _counting(scores)
     for group in AVERAGED:
-        of_group = scores.loc[scores["group"] == group]
+        of_group = counting.loc[counting["group"] == group]
         asked = sorted(set(of_group["benchmark"]))
         for _, own in of_group.groupby("model", sort=False):
             missing = sorted(set(asked) - set(own["benchmark"]))
@@ -111,7 +113,7 @@ def group_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 def parts_of_groups(scores: pd.DataFrame) -> pd.DataFrame:
     """What enters each group's mean, for ``matched.against_dense``; ``scores`` is ``held_out``."""
-    parts = scores.loc[scores["group"].isin(AVERAGED)]
+    parts = _counting(scores)
     return parts.assign(part=parts["benchmark"], weight=1 / parts.groupby("group")["benchmark"].transform("nunique"))
 
 
@@ -160,11 +162,12 @@ def _model(about: dict[str, Any], run: dict[str, Any] | None) -> dict[str, Any]:
     if run is None or about["model"] in REFERENCES:
         sizes = {"total": about.get("total_parameters", np.nan), "active": about.get("active_parameters", np.nan)}
         family = "reference" if about["model"] in REFERENCES else "other"
-        unknown = {"width": np.nan, "experts": np.nan, "active_experts": np.nan, "seed": np.nan}
+        unknown = {"trained_on": "", "width": np.nan, "experts": np.nan, "active_experts": np.nan, "seed": np.nan}
         return {"model": about["model"], "label": about["model"], "family": family} | unknown | sizes
     dense = run["model.feedforward.type"] == "Dense"
     return {
         "model": about["model"],
+        "trained_on": run["task.type"],
         "label": label(run),
         "family": "dense" if dense else "moe",
         "width": run["model.width"],
@@ -186,6 +189,18 @@ def _with_floors(scores: pd.DataFrame) -> pd.DataFrame:
     joined["floor"] = joined["floor"].mask(higher, joined["best"])
     joined["floor_by"] = joined["floor_by"].mask(higher, joined["best_by"])
     return joined.drop(columns=["best", "best_by"])
+
+
+def _counting(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of benchmarks that enter their group's mean."""
+    averaged = scores.loc[scores["group"].isin(AVERAGED)]
+    ours = averaged.loc[averaged["family"].isin(("dense", "moe"))]
+    taken = ours.groupby("group")["benchmark"].agg(set)
+    counts = [
+        group not in taken.index or name in taken[group]
+        for group, name in zip(averaged["group"], averaged["benchmark"])
+    ]
+    return averaged.loc[np.array(counts, dtype=bool)]
 
 
 def _usual(scores: pd.DataFrame) -> pd.DataFrame:

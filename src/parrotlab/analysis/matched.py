@@ -15,8 +15,10 @@ import pandas as pd
 from parrotlab.analysis.paired import combination, gain
 
 Axis = Literal["total", "active", "perplexity"]
-DESIGN = ["group", "label", "family", "experts", "total", "active"]
-COLUMNS = ["group", "label", "experts", "total", "active", "at", "score", "dense", "difference", "low", "high", "real"]
+KIN = ["group", "trained_on"]
+"""What mixtures and dense models share to be compared."""
+DESIGN = [*KIN, "label", "family", "experts", "total", "active"]
+COLUMNS = [*KIN, "label", "experts", "total", "active", "at", "score", "dense", "difference", "low", "high", "real"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ def against_dense(parts: pd.DataFrame, items: pd.DataFrame, axis: Axis) -> pd.Da
     there; ``real`` says that the interval excludes 0. A design that lacks a part of its group is left out.
     """
     rows = []
-    for _, own in parts.dropna(subset=[axis]).groupby("group", sort=False):
-        weights = own.drop_duplicates("part").set_index("part")["weight"].to_dict()
+    for _, own in parts.dropna(subset=[axis]).groupby(KIN, sort=False):
+        of_group = parts.loc[parts["group"] == own["group"].iloc[0]]
+        weights = of_group.drop_duplicates("part").set_index("part")["weight"].to_dict()
         designs = _designs(own, items, axis, len(weights))
         dense = sorted((each for each in designs if each.about["family"] == "dense"), key=lambda each: each.at)
         for mixture in (each for each in designs if each.about["family"] == "moe"):
@@ -49,7 +52,7 @@ def against_dense(parts: pd.DataFrame, items: pd.DataFrame, axis: Axis) -> pd.Da
             found = combination(gains, list(weights.values()))
             score = sum(weight * float(mixture.scores[part].mean()) for part, weight in weights.items())
             rows.append(
-                {name: mixture.about[name] for name in ("group", "label", "experts", "total", "active")}
+                {name: mixture.about[name] for name in (*KIN, "label", "experts", "total", "active")}
                 | {"at": mixture.at, "score": score, "dense": score - found.value, "difference": found.value}
                 | {"low": found.low, "high": found.high, "real": found.low > 0 or found.high < 0}
             )

@@ -27,7 +27,7 @@ def nearest_dense(scores: pd.DataFrame, items: pd.DataFrame, axis: Literal["tota
     """
     answered = {key: own.set_index("item")["score"] for key, own in items.groupby(["fingerprint", "metric"])}
     rows = []
-    for (benchmark, group), own in scores.groupby(["benchmark", "group"], sort=False):
+    for (benchmark, group, _), own in scores.groupby(["benchmark", "group", "trained_on"], sort=False):
         dense = own.loc[own["family"] == "dense"]
         for mixture in own.loc[own["family"] == "moe"].to_dict("records") if len(dense) else ():
             distance = (np.log(dense[axis].astype(float)) - np.log(mixture[axis])).abs()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from parrotlab.analysis.benchmarks import (
     GROUPS,
     KNOWLEDGE,
+    MATH,
     PROBES,
     REFERENCES,
     benchmark_scores,
@@ -58,6 +59,8 @@ class Benchmarks:
 
     summary: str
     verdicts: tuple[tuple[Claim, Verdict], ...]
+    lacking: list[str]
+    """Which models have no mean in a group, and why."""
     scores: list[dict[str, Any]]
     """Every examination: models, floors, the oracle."""
     matched: list[dict[str, Any]]
@@ -92,10 +95,14 @@ def gathered(store: Store, table: pd.DataFrame) -> Benchmarks | None:
     seen = _exposures(store)
     exposed = _exposed(scores, items, seen, table)
     rates, refusals = _rates(held)
-    tables = matched | {claims.GROUPS: groups}
+    tables = {name: _of_best_task(rows, groups) for name, rows in (matched | {claims.GROUPS: groups}).items()}
     return Benchmarks(
         summary=summary(held),
         verdicts=tuple((claim, claim.judge(tables)) for claim in claims.CLAIMS),
+        lacking=[
+            f"{row['label']} has no mean in {_title(row['group'])}: it did not take {row['missing']}"
+            for row in groups.loc[groups["missing"] != ""].to_dict("records")
+        ],
         scores=[_score_row(row) for group in GROUPS for row in every.loc[every["group"] == group].to_dict("records")],
         matched=_matched_rows(matched, groups),
         pairs=[plain(row) for row in nearest_dense(held, items, "total").to_dict("records")],
@@ -125,10 +132,24 @@ def summary(held: pd.DataFrame) -> str:
 def _at_best_rates(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Of the examined runs those at their design's best learning rate, with names that tell designs apart."""
     examined = table.loc[table["fingerprint"].isin(scores["model"])] if len(table) else table
-    chosen = points(examined, PERPLEXITY).set_index("fingerprint")["label"] if len(examined) else {}
-    kept = scores.loc[scores["model"].isin(chosen.keys()) | scores["family"].isin(("other", "reference"))].copy()
-    kept["label"] = kept["model"].map(dict(chosen)).fillna(kept["label"])
+    chosen = points(examined, PERPLEXITY).set_index("fingerprint")
+    kept = scores.loc[scores["model"].isin(chosen.index) | scores["family"].isin(("other", "reference"))].copy()
+    for column, told in (("label", "label"), ("trained_on", "task")):
+        kept[column] = kept["model"].map(chosen[told]).fillna(kept[column])
     return kept
+
+
+def _of_best_task(rows: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """Where models were trained on several tasks, the rows of the one that lifts most of them above a group's floor.
+
+    Gaps are judged as the group of mathematics is.
+    """
+    trained = groups.loc[groups["trained_on"] != ""]
+    risen = trained.groupby(["group", "trained_on"], as_index=False)["above_floor"].sum()
+    best = risen.sort_values("above_floor", kind="stable").drop_duplicates("group", keep="last")
+    best_of = best.set_index("group")["trained_on"]
+    place = rows["group"].where(rows["group"].isin(best_of.index), MATH).map(best_of)
+    return rows.loc[rows["trained_on"] == place]
 
 
 def _perplexities(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +186,7 @@ def _matched_rows(matched: dict[str, pd.DataFrame], groups: pd.DataFrame) -> lis
     told = []
     for name, rows in matched.items():
         for row in rows.to_dict("records"):
-            group = f"gap, {row['group']}" if name == claims.GAP else TITLES.get(row["group"], row["group"])
+            group = f"gap, {row['group']}" if name == claims.GAP else _title(row["group"])
             real = bool(row["real"]) and (name == claims.GAP or risen[row["group"]] >= 2)
             told.append(plain(row) | {"equal": claims.TOLD[name].removeprefix("equal "), "group": group, "real": real})
     return told
@@ -175,15 +196,18 @@ def _rates(held: pd.DataFrame) -> tuple[list[dict[str, Any]], list[tuple[str, st
     """Exchange rates, benchmark by benchmark; none where fewer than two dense models are above the floor."""
     rows: list[dict[str, Any]] = []
     refusals: list[tuple[str, str]] = []
-    for benchmark, own in held.loc[held["family"].isin(("dense", "moe"))].groupby("benchmark", sort=False):
+    ours = held.loc[held["family"].isin(("dense", "moe"))]
+    several = ours["trained_on"].nunique() > 1
+    for (benchmark, task), own in ours.groupby(["benchmark", "trained_on"], sort=False):
+        name = f"{benchmark}, trained on {task}" if several else str(benchmark)
         risen = int(own.loc[own["family"] == "dense", "above_floor"].sum())
         if risen < 2:
-            refusals.append((str(benchmark), f"{risen} dense models score above the floor: it tells no size"))
+            refusals.append((name, f"{risen} dense models score above the floor: it tells no size"))
             continue
         try:
-            rates = exchange_rates(own.rename(columns={"benchmark": "task"}))
+            rates = exchange_rates(own.assign(task=name))
         except ValueError as refusal:
-            refusals.append((str(benchmark), str(refusal)))
+            refusals.append((name, str(refusal)))
             continue
         for row in rates.loc[rates["rate"].notna()].to_dict("records"):
             told = {"rate_text": rate_text(row), "interval_text": interval_text(row)}
@@ -193,7 +217,7 @@ def _rates(held: pd.DataFrame) -> tuple[list[dict[str, Any]], list[tuple[str, st
 
 def _score_row(row: dict[str, Any]) -> dict[str, Any]:
     noise = not row["above_floor"] and row["model"] not in REFERENCES
-    return plain(row) | {"noise": noise, "group": TITLES.get(row["group"], row["group"])}
+    return plain(row) | {"noise": noise, "group": _title(row["group"])}
 
 
 def _gap_rows(
@@ -216,9 +240,22 @@ def _gap_rows(
     ]
 
 
+def _title(group: str) -> str:
+    return TITLES.get(group, group)
+
+
+def _with_tasks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Groups told apart by what models were trained on, where that was not the same for all."""
+    if rows.loc[rows["trained_on"] != "", "trained_on"].nunique() < 2:
+        return rows
+    told = rows["group"] + rows["trained_on"].map(lambda task: f", trained on {task}" if task else ", from elsewhere")
+    return rows.assign(group=told)
+
+
 def _pictures(groups: pd.DataFrame, gaps: pd.DataFrame, exposed: pd.DataFrame) -> dict[str, Picture]:
     pictures = {}
-    titled = groups.assign(group=groups["group"].map(lambda group: TITLES.get(group, group)))
+    titled = _with_tasks(groups.assign(group=groups["group"].map(_title)))
+    gaps = _with_tasks(gaps)
     if titled["score"].notna().any():
         pictures["benchmark_groups"] = figures.group_scores(titled)
     if titled[["score", "perplexity"]].notna().all(axis=1).any():
