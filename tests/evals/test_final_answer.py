@@ -121,6 +121,13 @@ def test_megabytes_are_wrong_at_once(text, no_child):
     assert time.monotonic() - began < 2
 
 
+def test_without_math_verify_formulas_say_what_to_install_and_numbers_do_without(monkeypatch, no_child):
+    monkeypatch.setattr(symbolic, "available", lambda: False)
+    assert flexible("It is 12.", "12")
+    with pytest.raises(ValueError, match=r"parrotlab\[eval\]"):
+        flexible(r"\boxed{x+y}", "y+x")
+
+
 @needs_math_verify
 def test_a_child_may_not_grow_nor_write_nor_have_children():
     child = symbolic.Child()

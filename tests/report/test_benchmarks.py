@@ -2,9 +2,11 @@
 
 import re
 
+import pandas as pd
 import pytest
 
-from parrotlab.report._benchmarks import gathered
+from parrotlab.analysis.benchmarks import ALL_MATH, MATH
+from parrotlab.report._benchmarks import _of_best_task, gathered
 from parrotlab.report._words import gain, score
 
 
@@ -50,6 +52,18 @@ def test_knowledge_that_follows_the_total_has_a_rate_of_about_1_and_chance_has_n
     rates = {(row["task"], row["label"]): row["rate"] for row in found.rates}
     assert rates["triviaqa", "MoE d=16 E=8 top-2"] == pytest.approx(1, abs=0.3)
     assert {benchmark for benchmark, _ in found.refusals} >= {"arc_easy", "piqa"}
+
+
+def test_claims_are_judged_on_the_models_whose_training_lifts_most_of_them_above_the_floor():
+    rows = [
+        {"group": "knowledge", "trained_on": task, "label": f"{task} {n}", "above_floor": risen}
+        for task, risings in (("novels", (True, True)), ("numbers", (False, True, False)), ("", (True, True, True)))
+        for n, risen in enumerate(risings)
+    ]
+    groups = pd.DataFrame(rows)
+    assert set(_of_best_task(groups, groups)["trained_on"]) == {"novels"}
+    gaps = groups.assign(group=ALL_MATH)
+    assert set(_of_best_task(gaps, groups.assign(group=MATH))["trained_on"]) == {"novels"}
 
 
 def test_figures_are_drawn_and_the_drawings_say_what_is_noise(found):

@@ -67,7 +67,8 @@ def by_design(scores: pd.DataFrame, axis: str) -> pd.DataFrame:
 
 
 def _designs(parts: pd.DataFrame, items: pd.DataFrame, axis: Axis, complete: int) -> list[_Design]:
-    scored = items.merge(parts[["fingerprint", "metric", "part"]], on=["fingerprint", "metric"])
+    own_items = items.loc[items["fingerprint"].isin(parts["fingerprint"])]  # of millions, before they are joined
+    scored = own_items.merge(parts[["fingerprint", "metric", "part"]], on=["fingerprint", "metric"])
     designs = []
     for about, own in parts.groupby(DESIGN, sort=False):
         answered = scored.loc[scored["fingerprint"].isin(own["fingerprint"])]
