@@ -1,0 +1,140 @@
+"""The experts' kernels against the plain loop; without a GPU under Triton's interpreter, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from parrotlab.kernels.experts import expert_outputs_reference
+from parrotlab.kernels.fast_experts import FUSED_WIDTH, WAYS, fast_expert_outputs, takes
+from parrotlab.model.routers.router import choices
+
+# replicas (0: none), tokens, width, hidden, experts, active, gated: ragged tiles, lone tokens, empty experts, one expert
+SHAPES = [
+    (0, 50, 32, 32, 4, 2, True),
+    (0, 40, 24, 40, 3, 3, False),
+    (2, 21, 16, 48, 4, 2, True),
+    (0, 1, 33, 17, 6, 1, True),
+    (3, 9, 70, 20, 2, 1, False),
+    (0, 12, 64, 96, 16, 8, False),
+    (0, 150, 16, 8, 1, 1, True),
+]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NAMES = ("output", "tokens", "weights", "up", "down")
+
+
+def case(replicas, tokens, width, hidden, experts, active, gated, dtype, device, crowded=False):
+    """Leaves (tokens, weights, up, down), the choices, and the gradient of the output. Crowded: all on the last expert."""
+    stack = (replicas,) if replicas else ()
+    generator = torch.Generator().manual_seed(tokens)
+
+    def normal(*shape):
+        return torch.randn(*stack, *shape, generator=generator)
+
+    experts_NA = torch.rand(*stack, tokens, experts, generator=generator).topk(active).indices
+    if crowded:
+        experts_NA = torch.arange(experts - active, experts).expand_as(experts_NA)
+    columns = 2 * hidden if gated else hidden
+    leaves = [
+        normal(tokens, width),
+        normal(tokens, active).abs(),
+        normal(experts, width, columns) / width**0.5,
+        normal(experts, hidden, width) / hidden**0.5,
+    ]
+    leaves = [leaf.to(device, torch.float32 if at == 1 else dtype).requires_grad_() for at, leaf in enumerate(leaves)]
+    return leaves, experts_NA.to(device), normal(tokens, width).to(device, dtype)
+
+
+def plain(leaves, experts_NA, gated):
+    """The reference, replica by replica."""
+    x, weights, up, down = leaves
+    if experts_NA.dim() == 3:
+        return torch.stack([plain(lone, chosen, gated) for *lone, chosen in zip(*leaves, experts_NA)])
+    return expert_outputs_reference(x, weights, experts_NA, choices(experts_NA, up.shape[-3]), up, down, gated)
+
+
+def errors(shape, way, dtype, device, crowded=False):
+    """Relative distance from the float32 reference, of output and gradients."""
+    leaves, experts_NA, grad_ND = case(*shape, dtype, device, crowded)
+    exact = [leaf.detach().float().requires_grad_() for leaf in leaves]
+    x, weights, up, down = leaves
+    ours = fast_expert_outputs(x, weights, experts_NA, up, down, shape[-1], way)
+    theirs = plain(exact, experts_NA, shape[-1])
+    pairs = [(ours, theirs), *zip(torch.autograd.grad(ours, leaves, grad_ND), torch.autograd.grad(theirs, exact, grad_ND.float()))]
+    return {name: ((mine.float() - other).norm() / other.norm().clamp(min=1e-6)).item() for name, (mine, other) in zip(NAMES, pairs)}
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_way_is_the_plain_loop_under_the_interpreter")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_interpreted(shape, way):
+    for crowded in (False, True):
+        found = errors(shape, way, torch.float32, "cpu", crowded)
+        assert max(found.values()) < 1e-5, found
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_every_way_is_the_plain_loop_under_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(SHAPES) * len(WAYS)} passed" in done.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [*SHAPES, (0, 2000, 256, 256, 8, 2, True), (2, 3000, 128, 512, 16, 2, False)])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_the_plain_loop_on_a_gpu(shape, way, dtype):
+    for crowded in (False, True):
+        found = errors(shape, way, dtype, "cuda", crowded)
+        assert max(found.values()) < (1e-2 if dtype == torch.bfloat16 else 1e-5), found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_every_run_gives_the_same_bits(way):
+    leaves, experts_NA, grad_ND = case(0, 3000, 128, 256, 8, 2, True, torch.bfloat16, "cuda")
+    x, weights, up, down = leaves
+    runs = []
+    for _ in range(3):
+        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        runs.append([y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)])
+    for other in runs[1:]:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(runs[0], other))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_captured_pass_follows_its_inputs(way):
+    leaves, experts_NA, grad_ND = case(0, 500, 64, 64, 4, 2, True, torch.bfloat16, "cuda")
+    x, weights, up, down = leaves
+
+    def both():
+        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        return [y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        both()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = both()
+    experts_NA.copy_(3 - experts_NA)
+    graph.replay()
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(captured, both()))
+
+
+def test_a_width_that_no_kernel_holds_is_refused_with_a_reason():
+    x_ND = torch.empty(1, FUSED_WIDTH + 1)
+    assert f"above {FUSED_WIDTH}" in takes("fused", x_ND, 4) or "triton" in takes("fused", x_ND, 4)
+    assert "float64" in takes("saved", x_ND.double(), 4) or "triton" in takes("saved", x_ND, 4)
