@@ -19,7 +19,7 @@ def activated(gate, value, GATED: tl.constexpr):
 
 @triton.jit
 def activated_backward(gate, value, slope, GATED: tl.constexpr):
-    """The activation, and what ``slope``, the gradient of it, makes of gate and value. Without a value, the gate's twice."""
+    """The activation, and the gradients of gate and value, given its own. Without a value, the gate's twice."""
     if GATED:
         sigmoid = tl.sigmoid(gate)
         silu = gate * sigmoid

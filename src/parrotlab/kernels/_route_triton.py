@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def _chosen(experts_NA, replica, choices, BLOCK: tl.constexpr, LANES: tl.constexpr):
-    """This block's choices within the replica, which of them exist, and [BLOCK, LANES] 1 where a choice is an expert."""
+    """This block's choices within the replica, which of them exist, and 1 where a choice is an expert."""
     choice_B = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     alive_B = choice_B < choices
     expert_B = tl.load(experts_NA + replica * choices + choice_B, mask=alive_B, other=-1).to(tl.int32)
@@ -85,6 +85,8 @@ def combine(rows_SD, place_S, out_ND, tokens, width, ACTIVE: tl.constexpr, ROWS:
     sum_ND = tl.zeros((ROWS, COLUMNS), tl.float32)
     for choice in tl.static_range(ACTIVE):
         row_N = tl.load(place_S + token_N * ACTIVE + choice, mask=token_N < tokens, other=0).to(tl.int64)
-        sum_ND += tl.load(rows_SD + row_N[:, None] * width + column_D[None, :], mask=inside_ND, other=0.0).to(tl.float32)
+        sum_ND += tl.load(rows_SD + row_N[:, None] * width + column_D[None, :], mask=inside_ND, other=0.0).to(
+            tl.float32
+        )
     at_ND = out_ND + token_N[:, None] * width + column_D[None, :]
     tl.store(at_ND, sum_ND.to(out_ND.dtype.element_ty), mask=inside_ND)

@@ -82,9 +82,7 @@ def hidden_forward(
             tl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
     weight_M = tl.load(weights_NA + choice_M).to(tl.float32)
     hidden_MN = activated(gate_MN, value_MN, GATED) * weight_M[:, None]
-    tl.store(
-        hidden_SF + row_M1 * hidden + column_N[None, :], hidden_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN
-    )
+    tl.store(hidden_SF + row_M1 * hidden + column_N[None, :], hidden_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN)
 
 
 @triton.jit
@@ -174,8 +172,8 @@ def hidden_backward(
 
 @triton.jit
 def weights_product(
-    left, right, order_S, bounds_E, out_CEPQ, experts, rows, columns,
-    ACTIVE: tl.constexpr, LEFT_GATHERED: tl.constexpr, PARTS: tl.constexpr, EVEN_P: tl.constexpr, EVEN_Q: tl.constexpr,
+    left, right, order_S, bounds_E, out_CEPQ, experts, parts, rows, columns,
+    ACTIVE: tl.constexpr, LEFT_GATHERED: tl.constexpr, EVEN_P: tl.constexpr, EVEN_Q: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out[part, expert] = leftᵀ · right over a part of the expert's rows. One side is gathered by token.
@@ -184,7 +182,7 @@ def weights_product(
     """
     expert = tl.program_id(1).to(tl.int64)
     begin, end = tl.load(bounds_E + expert), tl.load(bounds_E + expert + 1)
-    length = tl.cdiv(end - begin, PARTS * K) * K
+    length = tl.cdiv(end - begin, parts * K) * K
     begin += tl.program_id(2) * length
     end = tl.minimum(end, begin + length)
     across = tl.cdiv(columns, N)

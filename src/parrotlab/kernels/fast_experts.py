@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from parrotlab.kernels import _tiles
-from parrotlab.kernels.routing import TILE, combined, most_tiles, route
+from parrotlab.kernels.routing import TILE, combined, route
 
 _tiled: Any = None  # CPU builds of torch come without Triton
 _fused: Any = None
@@ -83,7 +83,7 @@ class _Call(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
         """Width, hidden width, columns of the first product, active experts, choices."""
-        experts, hidden, width = self.down_EFD.shape
+        hidden, width = self.down_EFD.shape[1:]
         return width, hidden, self.up_EDG.shape[-1], self.weights_NA.shape[1], self.order_S.shape[0]
 
     @property
@@ -112,14 +112,16 @@ def _forward(
     gated: bool, way: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output, and what the way keeps: what goes into the activation, and what comes out of it, weighted."""
-    tensors = (tensor.contiguous() for tensor in (x_ND, weights_NA, up_EDG, down_EFD))
-    call = _Call(*tensors, order_S, place_S, bounds_E, tiles_T2, gated)
+    x_ND, weights_NA, up_EDG, down_EFD = _contiguous(x_ND, weights_NA, up_EDG, down_EFD)
+    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated)
     active = weights_NA.shape[1]
-    _, before_SG, hidden_SF = _kept(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated, way)
+    _, before_SG, hidden_SF = _kept(
+        x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated, way
+    )
     if "fused" in way:
         return combined(_fused_forward(call), place_S, active), before_SG, hidden_SF
     _hidden_forward(call, before_SG, hidden_SF)
-    return combined(_rows_product(call, hidden_SF, down_EFD.contiguous(), False), place_S, active), before_SG, hidden_SF
+    return combined(_rows_product(call, hidden_SF, down_EFD, False), place_S, active), before_SG, hidden_SF
 
 
 @_forward.register_fake
@@ -141,8 +143,8 @@ def _backward(
     before_SG: Tensor, hidden_SF: Tensor, gated: bool, way: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of tokens, weights and both matrices."""
-    tensors = (tensor.contiguous() for tensor in (x_ND, weights_NA, up_EDG, down_EFD))
-    call = _Call(*tensors, order_S, place_S, bounds_E, tiles_T2, gated)
+    x_ND, weights_NA, up_EDG, down_EFD = _contiguous(x_ND, weights_NA, up_EDG, down_EFD)
+    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated)
     grad_ND = grad_ND.contiguous()
     if way == "fused":
         slope_SG, hidden_SF, grad_x_SD, grad_weights_NA = _fused_backward(call, grad_ND)
@@ -164,6 +166,10 @@ def _gradients(
         for tensor in (x_ND, weights_NA, up_EDG, down_EFD)
     )
     return x, weights, up, down
+
+
+def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -232,8 +238,8 @@ def _weights_product(call: _Call, left: Tensor, right: Tensor, left_gathered: bo
     parts = min(8, max(1, PROCESSORS // (experts * matrix)))
     out_CEPQ = left.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left.dtype)
     _tiled.weights_product[matrix, experts, parts](
-        left, right, call.order_S, call.bounds_E, out_CEPQ, experts, rows, columns,
-        ACTIVE=call.weights_NA.shape[1], LEFT_GATHERED=left_gathered, PARTS=parts,
+        left, right, call.order_S, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
+        ACTIVE=call.weights_NA.shape[1], LEFT_GATHERED=left_gathered,
         EVEN_P=rows % cut.M == 0, EVEN_Q=columns % cut.N == 0,
         M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
