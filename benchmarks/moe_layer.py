@@ -47,6 +47,7 @@ SEEN_BY = {
     "fused_backward": "fused",
 }
 """The path whose time tells the ways of cutting a kernel apart."""
+Cuts = dict[tuple[str, bool], list[_tiles.Tiles]]
 ALLOWED = 1e-2
 """Relative error, against float32, of a kernel that counts as right."""
 
@@ -83,11 +84,16 @@ def _compared(row: Row, path: str, tokens: int, device: str) -> dict[str, Any]:
     return {"errors": found} | ({} if max(found.values()) < ALLOWED else {"failed": "not the plain loop"})
 
 
-def right(rehearsed: list[dict[str, Any]]) -> dict[str, list[_tiles.Tiles]]:
-    """For each kernel the ways of cutting it that are right, with gates and without."""
-    wrong = {(one["kernel"], tuple(one["cut"])) for one in rehearsed if "kernel" in one and "failed" in one}
+def right(rehearsed: list[dict[str, Any]]) -> Cuts:
+    """For each kernel, with gates and without, the ways of cutting it that are right."""
     return {
-        kernel: [cut for cut in cuts if (kernel, tuple(cut)) not in wrong] for kernel, cuts in _tiles.CANDIDATES.items()
+        (kernel, gated): [
+            one["cut"]
+            for one in rehearsed
+            if "failed" not in one and (one.get("kernel"), one.get("gated")) == (kernel, gated)
+        ]
+        for kernel in SEEN_BY
+        for gated in (True, False)
     }
 
 
@@ -121,10 +127,10 @@ class Bench:
         """Compiled, where that is worth it."""
         return torch.compile(function, dynamic=False) if self.cuda else function
 
-    def warm(self, cuts: dict[str, list[_tiles.Tiles]]) -> None:
+    def warm(self, cuts: Cuts) -> None:
         """Compiles what the row needs beyond the rehearsal; what fails shows when it is timed."""
         for kernel, path in SEEN_BY.items():
-            for cut in cuts.get(kernel, []) if path in self.made else []:
+            for cut in cuts.get((kernel, self.row.gated), []) if path in self.made else []:
                 _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
                 with contextlib.suppress(Exception):
                     self.both(path)
@@ -132,13 +138,13 @@ class Bench:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
-    def tune(self, cuts: dict[str, list[_tiles.Tiles]]) -> None:
+    def tune(self, cuts: Cuts) -> None:
         """Takes the fastest right way of cutting each kernel; a path without one is left out."""
         for kernel, path in SEEN_BY.items():
             if self.row.width > FUSED_WIDTH and "fused" in kernel:
                 continue
             spent = {}
-            for cut in cuts.get(kernel, []):
+            for cut in cuts.get((kernel, self.row.gated), []):
                 _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
                 try:
                     spent[cut] = self.milliseconds(lambda path=path: self.both(path), 10) if path in self.made else 0

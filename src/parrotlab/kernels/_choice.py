@@ -30,15 +30,30 @@ def path(x_ND: Tensor, experts: int) -> Path:
     if not x_ND.is_cuda:
         return "sorted"
     width = x_ND.shape[-1]
+    chosen: Path = "folded"
     if GPU != "by_shape":
         chosen = GPU
     else:
-        chosen = next((path for widest, path in FASTEST if width <= widest), "folded")
-    reason = takes("saved" if chosen == "folded" else chosen, x_ND, experts) if chosen != "sorted" else ""
-    if chosen == "folded" and x_ND.dtype != torch.bfloat16:
-        reason = "torch's grouped product compiles for bfloat16 alone"
-    if not reason:
-        return chosen
-    if GPU != "by_shape":
-        warnings.warn(f"{chosen} experts of {tuple(x_ND.shape)} tokens: {reason}; sorted instead", stacklevel=3)
-    return "sorted"
+        for widest, fastest in reversed(FASTEST):
+            chosen = fastest if width <= widest else chosen
+    reason = refusal(chosen, x_ND, experts)
+    if reason and GPU != "by_shape":
+        _tell(f"{chosen} experts of tokens {tuple(x_ND.shape)}: {reason}; sorted instead")
+    return "sorted" if reason else chosen
+
+
+def refusal(chosen: Path, x_ND: Tensor, experts: int) -> str:
+    """Why a path cannot take these tokens; empty if it can."""
+    if chosen == "sorted":
+        return ""
+    if chosen == "folded":
+        if x_ND.dtype != torch.bfloat16:
+            return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
+        return takes("saved", x_ND, experts)
+    return takes(chosen, x_ND, experts)
+
+
+@torch.compiler.assume_constant_result  # while a step is compiled: a warning would break it in two
+def _tell(message: str) -> bool:
+    warnings.warn(message, stacklevel=3)
+    return True

@@ -52,7 +52,7 @@ def forward(
 @triton.jit
 def backward(
     grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, down_EFD, slope_SG, hidden_SF, grad_x_SD,
-    grad_weight_S, width, hidden,
+    grad_weight_CS, width, hidden, choices,
     ACTIVE: tl.constexpr, GATED: tl.constexpr, LANES: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
@@ -72,7 +72,6 @@ def backward(
     row_M1 = row_M.to(tl.int64)[:, None]
     checked: tl.constexpr = not (EVEN_D and EVEN_F)
     grad_x_MD = tl.zeros((M, LANES), tl.float32)
-    grad_weight_M = tl.zeros((M,), tl.float32)
     for first in range(0, hidden, N):
         column_N = first + tl.arange(0, N)
         inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
@@ -80,12 +79,14 @@ def backward(
         grad_MN = tl.dot(grad_MD, tl.trans(down_ND), input_precision="ieee")
         gate_DN = block(up, lane_D, column_N, columns, width, hidden, checked)
         gate_MN = tl.dot(x_MD, gate_DN, input_precision="ieee")
-        value_MN = gate_MN
+        value_DN, value_MN = gate_DN, gate_MN
         if GATED:
             value_DN = block(up + hidden, lane_D, column_N, columns, width, hidden, checked)
             value_MN = tl.dot(x_MD, value_DN, input_precision="ieee")
         hidden_MN, gate_MN, value_MN = activated_backward(gate_MN, value_MN, grad_MN, GATED)
-        grad_weight_M += tl.sum(grad_MN * hidden_MN, axis=1)
+        # Not added up from step to step: such a sum makes the compiler serialize the products.
+        part = grad_weight_CS + (first // N).to(tl.int64) * choices + choice_M
+        tl.store(part, tl.sum(grad_MN * hidden_MN, axis=1), mask=alive_M)
         hidden_at = hidden_SF + row_M1 * hidden + column_N[None, :]
         tl.store(hidden_at, (hidden_MN * weight_M1).to(hidden_SF.dtype.element_ty), mask=inside_MN)
         slope_at = slope_SG + row_M1 * columns + column_N[None, :]
@@ -96,7 +97,6 @@ def backward(
             slope_value_MN = (value_MN * weight_M1).to(x_MD.dtype)
             tl.store(slope_at + hidden, slope_value_MN, mask=inside_MN)
             grad_x_MD = tl.dot(slope_value_MN, tl.trans(value_DN), grad_x_MD, input_precision="ieee")
-    tl.store(grad_weight_S + choice_M, grad_weight_M, mask=alive_M)
     out_at = grad_x_SD + row_M1 * width + lane_D[None, :]
     inside_MD = alive_M[:, None] & (lane_D < width)[None, :]
     tl.store(out_at, grad_x_MD.to(grad_x_SD.dtype.element_ty), mask=inside_MD)

@@ -1,7 +1,7 @@
 """How the kernels of ``fast_experts`` are cut into tiles: for each kernel a few ways, and which one a shape takes.
 
-Every way compiles for an H100 without spilling registers (tests/kernels/test_tiles.py). benchmarks/moe_layer.py times
-them, and what it measured goes into ``MEASURED``.
+What a way needs of an H100's registers and shared memory is known without one (tests/kernels/test_tiles.py).
+benchmarks/moe_layer.py times them, and what it measured goes into ``MEASURED``.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ CANDIDATES: dict[str, list[Tiles]] = {
         Tiles(64, 64, 0, 8, 2),
     ],
     "fused_backward": [
-        Tiles(128, 16, 0, 8, 2),
-        Tiles(64, 16, 0, 4, 2),
         Tiles(64, 32, 0, 4, 2),
+        Tiles(128, 32, 0, 8, 2),
+        Tiles(128, 32, 0, 8, 1),
+        Tiles(128, 16, 0, 8, 2),
     ],
 }
 """hidden_again is hidden_backward where it computes again what went into the activation."""

@@ -271,9 +271,9 @@ def _fused_backward(call: _Call, grad_ND: Tensor) -> tuple[Tensor, Tensor, Tenso
     width, hidden, columns, active, choices = call.sizes
     cut = call.cut("fused_backward", hidden, width)
     slope_SG, hidden_SF, grad_x_SD = call.empty(columns), call.empty(hidden), call.empty(width)
-    grad_weight_S = torch.empty(choices, device=grad_ND.device)
+    grad_weight_CS = torch.empty(-(-hidden // cut.N), choices, device=grad_ND.device)
     _fused.backward[1, call.rows_by(1, cut)[1]](
         grad_ND, call.x_ND, call.weights_NA, call.order_S, *call.where, call.up_EDG, call.down_EFD, slope_SG,
-        hidden_SF, grad_x_SD, grad_weight_S, width, hidden, **_fused_sizes(call, cut),
+        hidden_SF, grad_x_SD, grad_weight_CS, width, hidden, choices, **_fused_sizes(call, cut),
     )  # fmt: skip
-    return slope_SG, hidden_SF, grad_x_SD, grad_weight_S.view(-1, active)
+    return slope_SG, hidden_SF, grad_x_SD, grad_weight_CS.sum(dim=0).view(-1, active)
