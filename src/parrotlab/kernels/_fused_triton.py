@@ -72,6 +72,7 @@ def backward(
     row_M1 = row_M.to(tl.int64)[:, None]
     checked: tl.constexpr = not (EVEN_D and EVEN_F)
     grad_x_MD = tl.zeros((M, LANES), tl.float32)
+    part = grad_weight_CS + choice_M
     for first in range(0, hidden, N):
         column_N = first + tl.arange(0, N)
         inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
@@ -85,8 +86,8 @@ def backward(
             value_MN = tl.dot(x_MD, value_DN, input_precision="ieee")
         hidden_MN, gate_MN, value_MN = activated_backward(gate_MN, value_MN, grad_MN, GATED)
         # Not added up from step to step: such a sum makes the compiler serialize the products.
-        part = grad_weight_CS + (first // N).to(tl.int64) * choices + choice_M
         tl.store(part, tl.sum(grad_MN * hidden_MN, axis=1), mask=alive_M)
+        part += choices
         hidden_at = hidden_SF + row_M1 * hidden + column_N[None, :]
         tl.store(hidden_at, (hidden_MN * weight_M1).to(hidden_SF.dtype.element_ty), mask=inside_MN)
         slope_at = slope_SG + row_M1 * columns + column_N[None, :]
