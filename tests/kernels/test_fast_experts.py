@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from parrotlab.kernels.experts import expert_outputs_reference
+from parrotlab.kernels._choice import PATHS
+from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
 from parrotlab.kernels.fast_experts import FUSED_WIDTH, WAYS, fast_expert_outputs, takes
 from parrotlab.model.routers.router import choices
 
@@ -54,12 +55,13 @@ def plain(leaves, experts_NA, gated):
     return expert_outputs_reference(x, weights, experts_NA, choices(experts_NA, up.shape[-3]), up, down, gated)
 
 
-def errors(shape, way, dtype, device, crowded=False):
+def errors(shape, path, dtype, device, crowded=False, compiled=lambda function: function):
     """Relative distance from the float32 reference, of output and gradients."""
     leaves, experts_NA, grad_ND = case(*shape, dtype, device, crowded)
     exact = [leaf.detach().float().requires_grad_() for leaf in leaves]
     x, weights, up, down = leaves
-    ours = fast_expert_outputs(x, weights, experts_NA, up, down, shape[-1], way)
+    counts_E = choices(experts_NA, up.shape[-3])
+    ours = compiled(expert_outputs_by)(path, x, weights, experts_NA, counts_E, up, down, shape[-1])
     theirs = plain(exact, experts_NA, shape[-1])
     pairs = [
         (ours, theirs),
@@ -71,21 +73,30 @@ def errors(shape, way, dtype, device, crowded=False):
     }
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_way_is_the_plain_loop_under_the_interpreter")
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("way", WAYS)
-def test_interpreted(shape, way):
-    found = errors(shape, way, torch.float32, "cpu", crowded=shape[3] == 24)
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "sorted"])
+def test_interpreted(shape, path):
+    found = errors(shape, path, torch.float32, "cpu", crowded=shape[3] == 24)
+    assert max(found.values()) < 1e-5, found
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
+def test_interpreted_within_one_compiled_graph():
+    found = errors(
+        SHAPES[0], "recomputed", torch.float32, "cpu",
+        compiled=lambda function: torch.compile(function, backend="aot_eager", fullgraph=True),
+    )  # fmt: skip
     assert max(found.values()) < 1e-5, found
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_every_way_is_the_plain_loop_under_the_interpreter():
+def test_every_path_is_the_plain_loop_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES) * len(WAYS)} passed" in done.stdout
+    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1} passed" in done.stdout
 
 
 @pytest.mark.gpu
@@ -93,10 +104,10 @@ def test_every_way_is_the_plain_loop_under_the_interpreter():
 @pytest.mark.parametrize(
     "shape", [SHAPES[1], SHAPES[2], (0, 2000, 256, 256, 8, 2, True), (2, 900, 128, 512, 16, 2, False)]
 )
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_the_plain_loop_on_a_gpu(shape, way):
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_is_the_plain_loop_on_a_gpu(shape, path):
     for crowded in (False, True):
-        found = errors(shape, way, torch.bfloat16, "cuda", crowded)
+        found = errors(shape, path, torch.bfloat16, "cuda", crowded)
         assert max(found.values()) < 1e-2, found
 
 
