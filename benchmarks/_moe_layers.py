@@ -50,6 +50,7 @@ class Contender:
     def both(self, x_ND: Tensor, grad_ND: Tensor) -> list[Tensor]:
         """Output and all gradients."""
         y_ND = self.layer(x_ND)
+        grad_ND = grad_ND[:, : y_ND.shape[1]].to(y_ND.dtype)
         return [y_ND, *torch.autograd.grad(y_ND, [x_ND, *self.weights], grad_ND)]
 
 
@@ -62,6 +63,9 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     for path in (*WAYS, "folded", "sorted"):
         if path not in WAYS or not takes(path, layer.up_EDG.new_empty(1, row.width), row.experts):
             made[path] = lambda path=path: _ours(layer, router, path, compiled)
+    made["router alone"] = lambda: Contender(
+        lambda x_ND: router(x_ND, x_ND).weights_NA, list(layer.router.parameters())
+    )
     made["sorted, not compiled"] = lambda: _ours(layer, layer.router, "sorted", lambda function: function)
     dense = _filled(Dense(expansion=ACTIVE * row.hidden / row.width, gated=row.gated).build(row.width, ()), device)
     made["dense"] = lambda: _plain(compiled(dense), dense)
