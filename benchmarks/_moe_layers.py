@@ -36,6 +36,8 @@ GATED = [
     )
 ]  # fmt: skip
 PLAIN = [Row(width, width, experts, gated=False) for width in (256, 512, 1024) for experts in (8, 64)]
+SMALL = [Row(64, 64, 32, True), Row(128, 128, 8, True)]
+"""As in the studies."""
 TINY = [Row(16, 32, 4, True), Row(16, 16, 4, False)]
 
 
