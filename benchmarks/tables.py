@@ -1,7 +1,7 @@
-"""The tables of docs/performance.md, from the files under results/benchmarks/.
+"""The tables of the pages under docs/, from the files under results/benchmarks/.
 
     python benchmarks/tables.py            prints them
-    python benchmarks/tables.py --write    puts them into the page, between its markers
+    python benchmarks/tables.py --write    puts them into the pages, between their markers
 
 A benchmark without a file, or a number that its file lacks, is "not measured yet".
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "results" / "benchmarks"
+PAGES, RESULTS = sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "benchmarks"
 ABSENT = "not measured yet"
 Row = Mapping[str, Any]
 
@@ -98,12 +98,39 @@ def generators(results: Row) -> list[dict[str, str]]:
     ]
 
 
+def moe_layer(results: Row) -> list[dict[str, str]]:
+    """Milliseconds forward and backward as a replayed graph, and ratios to the dense layer."""
+    table = []
+    for row in results["rows"]:
+        spent = {name: layer["both"] for name, layer in row["layers"].items() if "both" in layer}
+        dense = spent.get("dense", float("nan"))
+        ratios = {name: milliseconds / dense for name, milliseconds in spent.items()}
+        kernels = {name: ratios[name] for name in ("saved", "recomputed", "half_fused", "fused") if name in ratios}
+        fastest = min(kernels, key=lambda name: kernels[name], default="")
+        errors = row["layers"].get(fastest, {}).get("errors", {})
+        table.append(
+            {
+                "D, F, E": f"{row['width']}, {row['hidden']}, {row['experts']}",
+                "activation": "SwiGLU" if row["gated"] else "GELU",
+                "tokens": f"{row['tokens']:,}",
+                "dense, ms": _number(spent, "dense"),
+                "kernels": _number(kernels, fastest) + (f" ({fastest})" if fastest else ""),
+                "folded": _number(ratios, "folded"),
+                "sorted": _number(ratios, "sorted"),
+                "transformers, compiled": _number(ratios, "transformers grouped_mm, compiled") if row["gated"] else "",
+                "error of the kernels": f"{max(errors.values()):.1e}" if errors else ABSENT,
+            }
+        )
+    return table
+
+
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "training_step": training_step,
     "memory": memory,
     "study": study,
     "cpu": cpu,
     "generators": generators,
+    "moe_layer": moe_layer,
 }
 
 
@@ -123,10 +150,9 @@ def table(name: str) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with every table as the files have it now."""
+    """The page with each table that it has a place for as the files have it now."""
     for name in TABLES:
         marked = re.compile(f"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        assert marked.search(page), f"the page has no place for the table {name}"
         page = marked.sub(lambda found, name=name: found[1] + table(name) + found[2], page)
     return page
 
@@ -144,11 +170,12 @@ def _whole(row: Row, name: str) -> str:
 
 
 def main() -> None:
-    """Prints the tables, or writes them into the page."""
+    """Prints the tables, or writes them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text()))
+        for page in PAGES:
+            page.write_text(filled(page.read_text()))
     else:
         for name in TABLES:
             print(f"{name}\n\n{table(name)}\n")

@@ -17,14 +17,29 @@ def tables():
     return module
 
 
-def test_the_page_says_what_the_files_say(tables):
-    page = tables.PAGE.read_text()
-    assert page == tables.filled(page), "run python benchmarks/tables.py --write"
+def test_the_pages_say_what_the_files_say(tables):
+    for path in tables.PAGES:
+        page = path.read_text()
+        assert page == tables.filled(page), "run python benchmarks/tables.py --write"
 
 
-def test_a_number_of_the_page_comes_from_its_file_and_from_nowhere_else(tables, tmp_path, monkeypatch):
+def test_every_table_has_one_place(tables):
+    text = "".join(path.read_text() for path in tables.PAGES)
+    assert all(text.count(f"<!-- table: {name} -->") == 1 for name in tables.TABLES)
+
+
+def test_a_mixture_layers_row_names_the_fastest_kernels_and_compares_with_dense(tables):
+    layers = {"dense": {"both": 2.0}, "saved": {"both": 3.0, "errors": {"output": 0.004}}, "fused": {"failed": "no"}}
+    row = {"width": 256, "hidden": 256, "experts": 8, "gated": False, "tokens": 16384, "layers": layers}
+    (line,) = tables.moe_layer({"rows": [row]})
+    assert line["kernels"] == "1.5 (saved)"
+    assert line["error of the kernels"] == "4.0e-03"
+    assert line["folded"] == tables.ABSENT
+
+
+def test_a_number_of_a_page_comes_from_its_file_and_from_nowhere_else(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    page = tables.PAGE.read_text()
+    page = "".join(path.read_text() for path in tables.PAGES)
     assert tables.filled(page).count(tables.ABSENT) == len(tables.TABLES)
     row = {"study": "phone_book", "scale": "gpu", "runs": 54, "stacks": 9, "seconds": 12.3, "ratio": 45.6}
     told = {

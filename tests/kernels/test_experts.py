@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parrotlab.kernels.experts import expert_outputs, expert_outputs_reference
-from parrotlab.model.feedforwards.feedforward import activate
 from parrotlab.model.routers.router import choices
 
 
@@ -20,7 +19,7 @@ def case(tokens, width, hidden, experts, active, seed=0, dtype=torch.float64):
 
 
 def output_and_gradients(function, arguments):
-    y_ND = function(*arguments, lambda hidden: activate(hidden, gated=True))
+    y_ND = function(*arguments, True)
     leaves = [argument for argument in arguments if argument.requires_grad]
     ramp_ND = torch.linspace(-1, 1, y_ND.numel()).view_as(y_ND).to(y_ND.dtype)
     return y_ND, *torch.autograd.grad((y_ND * ramp_ND).sum(), leaves)
@@ -60,6 +59,6 @@ def test_in_bfloat16_any_width_is_the_plain_loop_to_rounding(width, hidden):
 def test_replicas_do_not_mix():
     lone = [case(10, 4, 3, 3, 2, seed) for seed in (0, 1)]
     together = [torch.stack(pair).detach() for pair in zip(*lone)]
-    y_RND = expert_outputs(*together, lambda hidden: activate(hidden, gated=True))
+    y_RND = expert_outputs(*together, True)
     for y_ND, arguments in zip(y_RND, lone):
         torch.testing.assert_close(y_ND, output_and_gradients(expert_outputs, arguments)[0].detach())

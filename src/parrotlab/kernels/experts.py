@@ -1,10 +1,10 @@
-"""The experts of a mixture applied to their tokens: the plain loop that is read, and the sorted path that is run.
+"""The experts of a mixture applied to their tokens: the plain loop that is read, and the paths that are run.
 
-Both take, with or without a leading replica dimension R,
+All take, with or without a leading replica dimension R,
 
 - x_ND: N tokens; weights_NA, experts_NA: what each token's A choices weigh, and which experts they are;
 - choices_E: how often each expert was chosen;
-- up_EDG, down_EFD: the experts' matrices; activate: [.., G] -> [.., F];
+- up_EDG, down_EFD: the experts' matrices; gated: SwiGLU with G = 2F columns up, else GELU with G = F;
 
 and return y_ND = Σ_a weights_NA[:, a] · activate(x · up[expert_a]) · down[expert_a].
 """
@@ -13,13 +13,15 @@ and return y_ND = Σ_a weights_NA[:, a] · activate(x · up[expert_a]) · down[e
 # (an autograd function names the gradients that it takes)
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Activate = Callable[[Tensor], Tensor]
+from parrotlab.kernels import _choice
+from parrotlab.kernels.activation import activate
+from parrotlab.kernels.fast_experts import fast_expert_outputs
+from parrotlab.kernels.routing import route
+
 ALIGNED = 8
 """Grouped products read rows of 16 bytes; other widths are padded to it."""
 GROUPS = 1023
@@ -33,14 +35,14 @@ def expert_outputs_reference(
     choices_E: Tensor,
     up_EDG: Tensor,
     down_EFD: Tensor,
-    activate: Activate,
+    gated: bool,
 ) -> Tensor:
     """Every expert in turn, on the tokens that chose it. For one replica."""
     y_ND = torch.zeros_like(x_ND)
     # unbind, not up_EDG[e]: the backward of an index fills a gradient of all E experts, E times.
     for expert, (up_DG, down_FD) in enumerate(zip(up_EDG.unbind(0), down_EFD.unbind(0))):
         token, choice = (experts_NA == expert).nonzero(as_tuple=True)
-        output = activate(x_ND[token] @ up_DG) @ down_FD
+        output = activate(x_ND[token] @ up_DG, gated) @ down_FD
         y_ND = y_ND.index_add(0, token, output * weights_NA[token, choice, None])
     return y_ND
 
@@ -52,7 +54,41 @@ def expert_outputs(
     choices_E: Tensor,
     up_EDG: Tensor,
     down_EFD: Tensor,
-    activate: Activate,
+    gated: bool,
+) -> Tensor:
+    """The same by the path that is fastest for the device and the shape."""
+    x_ND = x_ND.to(_product_dtype(x_ND))  # before the gather, which then moves half the bytes
+    path = _choice.path(x_ND, up_EDG.shape[-3])
+    return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
+
+
+def expert_outputs_by(
+    path: _choice.Path,
+    x_ND: Tensor,
+    weights_NA: Tensor,
+    experts_NA: Tensor,
+    choices_E: Tensor,
+    up_EDG: Tensor,
+    down_EFD: Tensor,
+    gated: bool,
+) -> Tensor:
+    """The same by one path."""
+    if path == "sorted":
+        return _sorted(x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
+    if path == "folded":
+        return _folded(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
+    up_EDG, down_EFD = up_EDG.to(x_ND.dtype), down_EFD.to(x_ND.dtype)
+    return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated, path)
+
+
+def _sorted(
+    x_ND: Tensor,
+    weights_NA: Tensor,
+    experts_NA: Tensor,
+    choices_E: Tensor,
+    up_EDG: Tensor,
+    down_EFD: Tensor,
+    gated: bool,
 ) -> Tensor:
     """Choices sorted by expert, so that each expert's tokens lie together, and one grouped product a matrix.
 
@@ -66,27 +102,44 @@ def expert_outputs(
     place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
     place_NA = place_S.view(-1, active)
 
-    x_ND = x_ND.to(_product_dtype(x_ND))  # before the gather, which then moves half the bytes
     sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), order_S // active, place_NA)
     hidden_SG = grouped_product(sorted_SD, up_EDG, choices_E)
-    output_SD = grouped_product(activate(hidden_SG), down_EFD, choices_E)
+    output_SD = grouped_product(activate(hidden_SG, gated), down_EFD, choices_E)
     y_ND = _Combine.apply(output_SD, weights_NA.reshape(-1, active), order_S, place_NA)
     return y_ND.view_as(x_ND)
+
+
+def _folded(
+    x_ND: Tensor, weights_NA: Tensor, experts_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor, gated: bool
+) -> Tensor:
+    """Placed by the routing kernels, and weighted in the activation: the outputs are neither kept nor read again."""
+    active = experts_NA.shape[-1]
+    order_S, place_S, bounds_E, _ = route(experts_NA, up_EDG.shape[-3])
+    token_S, place_NA, ends_E = order_S // active, place_S.view(-1, active), bounds_E[1:]
+    sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), token_S, place_NA)
+    weight_S1 = _Gather.apply(weights_NA.reshape(-1, 1), order_S, place_S.view(-1, 1))
+    hidden_SF = activate(_grouped_mm(sorted_SD, up_EDG, ends_E), gated) * weight_S1
+    output_SD = _grouped_mm(hidden_SF.to(x_ND.dtype), down_EFD, ends_E)
+    return _Sum.apply(output_SD, token_S, place_NA).view_as(x_ND)
 
 
 def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
     """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
     if x_SD.dtype == torch.bfloat16:
-        ends_E = choices_E.flatten().cumsum(0).to(torch.int32)
-        weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
-        inputs, outputs = weight_EDF.shape[-2:]
-        spare_inputs, spare_outputs = -inputs % ALIGNED, -outputs % ALIGNED
-        padded_SF = F.grouped_mm(
-            F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
-        )
-        return padded_SF[:, :outputs]
+        return _grouped_mm(x_SD, weight_EDF, choices_E.flatten().cumsum(0).to(torch.int32))
     sizes = [int(size) for size in choices_E.flatten().tolist()]
     return _LoopedProduct.apply(x_SD, weight_EDF, sizes)
+
+
+def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
+    """[S, F] by torch's grouped product; group e ends before row ends_E[e]."""
+    weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
+    inputs, outputs = weight_EDF.shape[-2:]
+    spare_inputs, spare_outputs = -inputs % ALIGNED, -outputs % ALIGNED
+    padded_SF = F.grouped_mm(
+        F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
+    )
+    return padded_SF[:, :outputs]
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
@@ -132,6 +185,20 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, grad_SD: Tensor) -> tuple[Tensor, None, None]:
         (place_NA,) = ctx.saved_tensors
         return grad_SD[place_NA].sum(dim=1), None, None
+
+
+class _Sum(torch.autograd.Function):
+    """y_n = Σ_a output[place[n, a]]: what ``_Gather`` does backward."""
+
+    @staticmethod
+    def forward(ctx, output_SD: Tensor, token_S: Tensor, place_NA: Tensor) -> Tensor:
+        ctx.save_for_backward(token_S)
+        return output_SD[place_NA].sum(dim=1)
+
+    @staticmethod
+    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None]:
+        (token_S,) = ctx.saved_tensors
+        return grad_ND.index_select(0, token_S), None, None
 
 
 class _Combine(torch.autograd.Function):

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from parrotlab.kernels.activation import activate
 from parrotlab.model.attention import rotate, rotation
 from parrotlab.model.feedforwards.dense import DenseLayer
-from parrotlab.model.feedforwards.feedforward import activate
 from parrotlab.model.transformer import Block, LanguageModel
 
 LEAST_BITS, MOST_BITS = 4, 32

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from parrotlab.model.feedforwards.feedforward import activate, hidden_width
+from parrotlab.kernels.activation import activate
+from parrotlab.model.feedforwards.feedforward import hidden_width
 
 
 @dataclass(frozen=True, kw_only=True)

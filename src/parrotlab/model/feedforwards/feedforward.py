@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 VECTOR = 16
@@ -54,11 +53,3 @@ def probabilities(logits_NE: Tensor) -> Tensor:
     if logits_NE.shape[-1] < VECTOR and not logits_NE.is_cuda:
         return logits_NE.mT.softmax(dim=-2).mT
     return logits_NE.softmax(dim=-1)
-
-
-def activate(hidden_NG: Tensor, gated: bool) -> Tensor:
-    """[.., G] -> [.., F]. SwiGLU (arXiv:2002.05202) on G = 2F columns, gates first; or GELU on G = F."""
-    if gated:
-        gate, value = hidden_NG.chunk(2, dim=-1)
-        return F.silu(gate) * value
-    return F.gelu(hidden_NG)

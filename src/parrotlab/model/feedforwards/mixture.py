@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from parrotlab.kernels.experts import expert_outputs
 from parrotlab.model.feedforwards.dense import Dense
-from parrotlab.model.feedforwards.feedforward import Routing, activate, hidden_width
+from parrotlab.model.feedforwards.feedforward import Routing, hidden_width
 from parrotlab.model.routers.router import Router
 from parrotlab.model.routers.top_k import TopK
 
@@ -71,11 +71,14 @@ class MixtureLayer(nn.Module):
         """[*R, N, D] -> [*R, N, D] and where the tokens went."""
         routing = self.router(x_ND, tokens_N)
         y_ND = expert_outputs(
-            x_ND, routing.weights_NA, routing.experts_NA, routing.choices_E, self.up_EDG, self.down_EFD, self._activate
+            x_ND,
+            routing.weights_NA,
+            routing.experts_NA,
+            routing.choices_E,
+            self.up_EDG,
+            self.down_EFD,
+            self.design.gated,
         )
         if self.design.shared:
             y_ND = y_ND + self.shared(x_ND, tokens_N)[0]
         return y_ND, routing
-
-    def _activate(self, hidden_NG: Tensor) -> Tensor:
-        return activate(hidden_NG, self.design.gated)

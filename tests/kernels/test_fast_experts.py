@@ -1,0 +1,163 @@
+"""The experts' kernels against the plain loop; without a GPU under Triton's interpreter, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from parrotlab.kernels._choice import PATHS
+from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
+from parrotlab.kernels.fast_experts import FUSED_WIDTH, WAYS, fast_expert_outputs, takes
+from parrotlab.model.routers.router import choices
+
+# replicas (0: none), tokens, width, hidden, experts, active, gated: ragged tiles, a lone token, empty experts, ...
+SHAPES = [
+    (0, 20, 32, 40, 3, 2, True),
+    (2, 9, 16, 24, 2, 1, True),
+    (0, 1, 33, 17, 6, 3, False),
+    (0, 12, 24, 16, 16, 8, False),
+    (0, 150, 16, 8, 1, 1, True),
+]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NAMES = ("output", "tokens", "weights", "up", "down")
+
+
+def case(replicas, tokens, width, hidden, experts, active, gated, dtype, device, crowded=False):
+    """Leaves (tokens, weights, up, down), choices, the output's gradient. Crowded: all on the last experts."""
+    stack = (replicas,) if replicas else ()
+    generator = torch.Generator().manual_seed(tokens)
+
+    def normal(*shape):
+        return torch.randn(*stack, *shape, generator=generator)
+
+    experts_NA = torch.rand(*stack, tokens, experts, generator=generator).topk(active).indices
+    if crowded:
+        experts_NA = torch.arange(experts - active, experts).expand_as(experts_NA)
+    columns = 2 * hidden if gated else hidden
+    leaves = [
+        normal(tokens, width),
+        normal(tokens, active).abs(),
+        normal(experts, width, columns) / width**0.5,
+        normal(experts, hidden, width) / hidden**0.5,
+    ]
+    leaves = [leaf.to(device, torch.float32 if at == 1 else dtype).requires_grad_() for at, leaf in enumerate(leaves)]
+    return leaves, experts_NA.to(device), normal(tokens, width).to(device, dtype)
+
+
+def plain(leaves, experts_NA, gated):
+    """The reference, replica by replica."""
+    x, weights, up, down = leaves
+    if experts_NA.dim() == 3:
+        return torch.stack([plain(lone, chosen, gated) for *lone, chosen in zip(*leaves, experts_NA)])
+    return expert_outputs_reference(x, weights, experts_NA, choices(experts_NA, up.shape[-3]), up, down, gated)
+
+
+def errors(shape, path, dtype, device, crowded=False, compiled=lambda function: function):
+    """Relative distance from the float32 reference, of output and gradients."""
+    leaves, experts_NA, grad_ND = case(*shape, dtype, device, crowded)
+    exact = [leaf.detach().float().requires_grad_() for leaf in leaves]
+    x, weights, up, down = leaves
+    counts_E = choices(experts_NA, up.shape[-3])
+    ours = compiled(expert_outputs_by)(path, x, weights, experts_NA, counts_E, up, down, shape[-1])
+    theirs = plain(exact, experts_NA, shape[-1])
+    pairs = [
+        (ours, theirs),
+        *zip(torch.autograd.grad(ours, leaves, grad_ND), torch.autograd.grad(theirs, exact, grad_ND.float())),
+    ]
+    return {
+        name: ((mine.float() - other).norm() / other.norm().clamp(min=1e-6)).item()
+        for name, (mine, other) in zip(NAMES, pairs)
+    }
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "sorted"])
+def test_interpreted(shape, path):
+    found = errors(shape, path, torch.float32, "cpu", crowded=shape[3] == 24)
+    assert max(found.values()) < 1e-5, found
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
+def test_interpreted_within_one_compiled_graph():
+    found = errors(
+        SHAPES[0], "recomputed", torch.float32, "cpu",
+        compiled=lambda function: torch.compile(function, backend="aot_eager", fullgraph=True),
+    )  # fmt: skip
+    assert max(found.values()) < 1e-5, found
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_every_path_is_the_plain_loop_under_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1} passed" in done.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "shape", [SHAPES[1], SHAPES[2], (0, 2000, 256, 256, 8, 2, True), (2, 900, 128, 512, 16, 2, False)]
+)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_is_the_plain_loop_on_a_gpu(shape, path):
+    for crowded in (False, True):
+        found = errors(shape, path, torch.bfloat16, "cuda", crowded)
+        assert max(found.values()) < 1e-2, found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_the_plain_loop_in_float32_on_a_gpu(way):
+    found = errors((0, 300, 64, 96, 4, 2, True), way, torch.float32, "cuda")
+    assert max(found.values()) < 1e-5, found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_every_run_gives_the_same_bits(way):
+    leaves, experts_NA, grad_ND = case(0, 3000, 128, 256, 8, 2, True, torch.bfloat16, "cuda")
+    x, weights, up, down = leaves
+    runs = []
+    for _ in range(3):
+        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        runs.append([y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)])
+    for other in runs[1:]:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(runs[0], other))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_captured_pass_follows_its_inputs(way):
+    leaves, experts_NA, grad_ND = case(0, 500, 64, 64, 4, 2, True, torch.bfloat16, "cuda")
+    x, weights, up, down = leaves
+
+    def both():
+        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        return [y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        both()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = both()
+    experts_NA.copy_(3 - experts_NA)
+    graph.replay()
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(captured, both()))
+
+
+def test_a_width_that_no_kernel_holds_is_refused_with_a_reason():
+    x_ND = torch.empty(1, FUSED_WIDTH + 1)
+    assert f"above {FUSED_WIDTH}" in takes("fused", x_ND, 4) or "triton" in takes("fused", x_ND, 4)
+    assert "float64" in takes("saved", x_ND.double(), 4) or "triton" in takes("saved", x_ND, 4)
