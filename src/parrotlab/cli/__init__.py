@@ -19,6 +19,7 @@ from parrotlab.cli.export import export
 from parrotlab.cli.import_ import import_
 from parrotlab.cli.plan import plan
 from parrotlab.cli.prepare import prepare
+from parrotlab.cli.pretrain import pretrain
 from parrotlab.cli.profile import profile
 from parrotlab.cli.report import report
 from parrotlab.cli.reproduce import reproduce
@@ -34,6 +35,7 @@ VERBS = {
     "plan": plan,
     "prepare": prepare,
     "run": run,
+    "pretrain": pretrain,
     "profile": profile,
     "report": report,
     "size": size,

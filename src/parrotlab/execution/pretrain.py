@@ -127,7 +127,7 @@ def _pretrain(
 
 
 def _store(run: Run, store: Store, step: DistributedStep, journal: Journal, clock: Clock, keep_weights: bool) -> None:
-    """Judges the trained run and puts it into the store. All processes judge alike: a spread model answers only to all."""
+    """Judges the trained run and puts it into the store. All processes judge alike: it answers only to all of them."""
     training_seconds, began = clock.seconds, time.monotonic()
     processes, (measurements,), reason = step.processes, journal.measurements, journal.reason(0)
     if not reason:

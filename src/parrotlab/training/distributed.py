@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
@@ -80,7 +81,8 @@ class DistributedStep:
     ) -> None:
         if how.accumulate < 1 or recipe.rows % (processes.size * how.accumulate):
             raise ValueError(
-                f"rows={recipe.rows} cannot be divided among {processes.size} processes with accumulate={how.accumulate}"
+                f"rows={recipe.rows} cannot be divided among {processes.size} processes and accumulate="
+                f"{how.accumulate} micro-batches: take a multiple of {processes.size * max(1, how.accumulate)}"
             )
         device = processes.device
         self.recipe, self.processes, self.how = recipe, processes, how
@@ -111,6 +113,8 @@ class DistributedStep:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight and buffer, whole and on the CPU, one after the other. All processes have to ask."""
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # what embeds and unembeds stays gathered after a forward pass without a backward
         for name, mine in self.model.named_parameters():
             yield name, self.spread.layouts[name].whole(held(mine)).full_tensor().cpu()
         for name, buffer in self.model.named_buffers():
@@ -175,16 +179,16 @@ class DistributedStep:
         return list(gradients.values())
 
     def _compile(self) -> None:
-        """Block by block, inside of what FSDP does around a block; with experts elsewhere, what lies between journeys."""
-        compiled = _compiled
-        self.model.unembed = compiled(self.model.unembed)
-        self.measure = compiled(objective)
+        """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
+        self.model.unembed, self.measure = _compiled(self.model.unembed), _compiled(objective)
         for block in self.model.blocks:
-            parts = [block]
+            assert isinstance(block, Block)
+            parts: list[nn.Module] = [block]
             if self.processes.experts > 1:
-                parts = [block.attention, block.attention_norm, block.feedforward_norm, block.feedforward.router]
+                router = block.get_submodule("feedforward.router")
+                parts = [block.attention, block.attention_norm, block.feedforward_norm, router]
             for part in parts:
-                part.forward = compiled(type(part).forward.__get__(part))
+                part.forward = _compiled(type(part).forward.__get__(part))
 
 
 def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Iterator[tuple[int, Progress | None]]:
@@ -203,7 +207,7 @@ def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Itera
             tokens_BT, asked_BT = (part.to(device.name, non_blocking=True) for part in ready.result())
             if at + 1 < recipe.steps:
                 ready = stager.submit(_rows, step, task, seed, at + 1)
-            step.take(tokens_BT, asked_BT, torch.tensor(recipe.rate(at), device=device.name))
+            step.take(tokens_BT, asked_BT, torch.full((), recipe.rate(at), device=device.name))
             window = windows.get(at + 1)
             if window is None:
                 yield at + 1, None

@@ -19,12 +19,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from parrotlab.training.processes import PATIENCE, Processes
+from parrotlab.training.processes import Processes, host_group
 
 LATEST, NOTES = "latest", "notes.json"
 
@@ -34,7 +33,7 @@ class DistributedCheckpoint:
 
     def __init__(self, folder: Path, fingerprint: str, processes: Processes) -> None:
         self.folder, self.fingerprint, self.processes = folder, fingerprint, processes
-        self.group = dist.new_group(backend="gloo", timeout=PATIENCE)  # the writing threads' own, beside the training
+        self.group = host_group()  # the writing threads' own, beside the training
         self.pending: tuple[Future, str] | None = None
 
     def read(self, state: dict[str, Tensor]) -> dict[str, Any] | None:
@@ -53,7 +52,7 @@ class DistributedCheckpoint:
         return notes
 
     def write(self, state: dict[str, Tensor], notes: dict[str, Any]) -> None:
-        """Copies the state aside and begins to write it. Waits for the one before; raises OSError if that one failed."""
+        """Copies the state aside and begins to write it, once the one before is written; OSError if that one failed."""
         self.settle()
         name = f"step-{notes['step']:08d}"
         self.processes.agree(lambda: self._prepare(name, notes))

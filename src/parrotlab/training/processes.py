@@ -115,10 +115,17 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
             device=device,
             everyone=init_device_mesh(kind, (size,)),
             mesh=init_device_mesh(kind, (size // expert_parallel, expert_parallel), mesh_dim_names=("data", "expert")),
-            words=dist.new_group(backend="gloo", timeout=PATIENCE),
+            words=host_group(),
         )
     finally:
         dist.destroy_process_group()
+
+
+def host_group() -> dist.ProcessGroup:
+    """A new group of all processes that talks on the host."""
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, dist.ProcessGroup)
+    return group
 
 
 _ALONE = {"LOCAL_RANK": 0, "WORLD_SIZE": 1}

@@ -1,8 +1,9 @@
 """Where the weights of one big model lie: spread over the processes, each weight in its own way.
 
-- The matrices of a block, and the embedding and head: a slice on each of the N processes (FSDP2); a block's are gathered
-  in the recipe's precision while it computes, embedding and head in float32.
-- The experts under expert parallelism: E / P on each process, and of these a slice on each of the N / P that hold the same.
+- The matrices of a block, and the embedding and head: a slice on each of the N processes (FSDP2). A block's are
+  gathered in the recipe's precision while it computes, embedding and head in float32.
+- The experts under expert parallelism: E / P on each process, and of these a slice on each of the N / P processes
+  that hold the same.
 - Norms and routers: whole on every process, in float32. They are a thousandth of a model, and rounding a router changes
   who is chosen.
 
@@ -11,10 +12,11 @@ Master weights are float32 everywhere.
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -53,7 +55,7 @@ class Layout:
         return int(torch.tensor(sizes).prod()) if sizes else 1
 
     def whole(self, mine: Tensor) -> DTensor:
-        """The weight, or another tensor that lies as it does, as one distributed tensor; it shares this part's memory."""
+        """The weight, or a tensor that lies as it does, as one distributed tensor; it shares this part's memory."""
         stride = torch.empty(self.shape, device="meta").stride()
         return DTensor.from_local(mine, self.mesh, self.placements, shape=self.shape, stride=stride)
 
@@ -204,9 +206,9 @@ def _even(parts: int, first: int = 0):
     return placement
 
 
-def _prefetch(blocks: Sequence[nn.Module]) -> None:
+def _prefetch(blocks: Iterable[nn.Module]) -> None:
     """Each block asks for the next one's weights before it computes, also where the host has to wait inside a block."""
-    for block, following in zip(blocks, blocks[1:]):
+    for block, following in itertools.pairwise(blocks):
         assert isinstance(block, FSDPModule)
         assert isinstance(following, FSDPModule)
         block.set_modules_to_forward_prefetch([following])
