@@ -1,4 +1,4 @@
-"""What one process of ``pretrain.py`` does: trains a model for a few steps and, if it is the first, says what it saw."""
+"""What one process of ``pretrain.py`` does: it trains for a few steps; the first process says what it saw."""
 
 from __future__ import annotations
 

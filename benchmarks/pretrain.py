@@ -40,12 +40,13 @@ class Running:
 
     def ended(self) -> dict:
         """Waits for the result; what went wrong is a result too."""
-        problem = ""
-        try:
-            for process in self.processes:
-                process.wait(max(0.1, self.began + JOB_SECONDS - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            problem = f"not done after {JOB_SECONDS:.0f} s"
+        deadline, problem = self.began + JOB_SECONDS, ""
+        while not problem and any(process.poll() is None for process in self.processes):
+            if any(process.poll() for process in self.processes):
+                break  # the others wait for it in vain
+            if time.monotonic() > deadline:
+                problem = f"not done after {JOB_SECONDS:.0f} s"
+            time.sleep(0.1)
         for process in self.processes:
             process.kill()
             process.wait()
@@ -82,7 +83,7 @@ def start(job: Job, folder: Path, first_gpu: int = 0) -> Running:
 
 
 def fitted(job: Job, folder: Path, gpu: int) -> list[dict]:
-    """A one-GPU job, with smaller micro-batches and then fewer layers until it fits; all attempts, the last one counts."""
+    """A one-GPU job, with smaller micro-batches and then fewer layers until it fits; the last attempt counts."""
     attempts = []
     for attempt in (job, replace(job, accumulate=2), replace(job, accumulate=2, layers=max(1, job.layers // 2))):
         attempts.append(start(attempt, folder, gpu).ended())
