@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -33,6 +34,8 @@ def _child(rank: int, size: int, port: int, work: Callable[..., None], arguments
     try:
         work(*arguments)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

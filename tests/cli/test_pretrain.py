@@ -27,7 +27,7 @@ def words(tmp_path, steps):
 
 def test_a_prepared_corpus_becomes_a_judged_run(tmp_path, capsys):
     assert cli.main(words(tmp_path, 12)) == 0
-    assert "tokens/s on 1 processes" in capsys.readouterr().err
+    assert "tokens/s, processes: 1" in capsys.readouterr().err
     (record,) = Store(tmp_path / "store").records()
     assert record.spec["task"]["corpus"] == "small"
     assert record.spec["model"]["feedforward"]["experts"] == 4

@@ -197,8 +197,8 @@ def _verdict(outcome: Outcome, store) -> str:
     if "tokens_per_second" not in facts:
         return f"run {run.fingerprint} is in {store.root}"
     return (
-        f"run {run.fingerprint} is in {store.root}: {short(facts['tokens_per_second'])} tokens/s on "
-        f"{facts['processes']} processes, {facts['mfu']:.1%} of what a large matrix product reaches"
+        f"run {run.fingerprint} is in {store.root}: {short(facts['tokens_per_second'])} tokens/s, processes: "
+        f"{facts['processes']}, {facts['mfu']:.1%} of what large matrix products reach on them"
     )
 
 

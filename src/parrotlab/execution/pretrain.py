@@ -108,7 +108,7 @@ def _pretrain(
     for at, progress in train(step, run.task, run.seed, notes["step"]):
         if progress:
             journal.note(progress)
-        clock.tick(at, at == steps, processes)
+        clock.tick(at, at == steps or bool(journal.reason(0)), processes)
         watch(at, progress)
         with clear_errors(store.root):
             checkpoint.poll()

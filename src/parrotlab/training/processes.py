@@ -23,6 +23,9 @@ from parrotlab.training.devices import device as device_of
 PATIENCE = datetime.timedelta(minutes=30)
 """How long a process waits for the others: the first may be storing a run, or reading a corpus."""
 
+ALONE = {"LOCAL_RANK": 0, "WORLD_SIZE": 1}
+"""What torchrun would tell a process that nobody started."""
+
 T = TypeVar("T")
 
 
@@ -91,7 +94,7 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
 
     On CUDA each process takes the device of its local rank.
     """
-    started = {name: int(os.environ.get(name, default)) for name, default in _ALONE.items()}
+    started = {name: int(os.environ.get(name, default)) for name, default in ALONE.items()}
     device = device_of(device_name, fast_steps)
     if device.is_cuda:
         if started["LOCAL_RANK"] >= torch.cuda.device_count():
@@ -107,6 +110,7 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
         raise ValueError(f"expert_parallel must divide the {size} processes, and {expert_parallel} does not")
     where = {"rank": 0, "world_size": 1, "store": dist.HashStore()} if size == 1 else {}
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.is_cuda else "gloo", timeout=PATIENCE, **where)
+    ended_well = False
     try:
         kind = "cuda" if device.is_cuda else "cpu"
         yield Processes(
@@ -117,8 +121,11 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
             mesh=init_device_mesh(kind, (size // expert_parallel, expert_parallel), mesh_dim_names=("data", "expert")),
             words=host_group(),
         )
+        ended_well = True
     finally:
-        dist.destroy_process_group()
+        # A process that failed just dies: to leave in good order it would wait for others, and they for it.
+        if ended_well or size == 1:
+            dist.destroy_process_group()
 
 
 def host_group() -> dist.ProcessGroup:
@@ -126,6 +133,3 @@ def host_group() -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(group, dist.ProcessGroup)
     return group
-
-
-_ALONE = {"LOCAL_RANK": 0, "WORLD_SIZE": 1}

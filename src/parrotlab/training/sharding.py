@@ -13,6 +13,7 @@ Master weights are float32 everywhere.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import warnings
 from collections import deque
@@ -51,8 +52,7 @@ class Layout:
     @property
     def copies(self) -> int:
         """Processes that hold the same numbers."""
-        sizes = [size for size, placed in zip(self.mesh.shape, self.placements) if placed.is_replicate()]
-        return int(torch.tensor(sizes).prod()) if sizes else 1
+        return math.prod(size for size, placed in zip(self.mesh.shape, self.placements) if placed.is_replicate())
 
     def whole(self, mine: Tensor) -> DTensor:
         """The weight, or a tensor that lies as it does, as one distributed tensor; it shares this part's memory."""
