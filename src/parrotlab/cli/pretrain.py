@@ -96,7 +96,7 @@ def pretrain(
     from parrotlab.results.store import Store, StoreError
     from parrotlab.run import Interrupted
     from parrotlab.training.distributed import Parallelism
-    from parrotlab.training.processes import joined
+    from parrotlab.training.processes import is_loss_of_another, joined
     from parrotlab.training.recipe import Recipe
 
     first = os.environ.get("RANK", "0") == "0"
@@ -126,6 +126,11 @@ def pretrain(
         if first:
             raise
         return 1  # all processes know of it, and one says it
+    except RuntimeError as error:
+        if not is_loss_of_another(error):
+            raise
+        complain(f"another process was lost; the same command goes on from the last checkpoint: {_command()}")
+        return 1
     speak(_verdict(outcome, Store(store)))
     return 0 if outcome.status == "complete" else 1
 

@@ -128,6 +128,11 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
             dist.destroy_process_group()
 
 
+def is_loss_of_another(error: RuntimeError) -> bool:
+    """Is it what a process hears when another one dies? gloo has no class for it."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def host_group() -> dist.ProcessGroup:
     """A new group of all processes that talks on the host."""
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
