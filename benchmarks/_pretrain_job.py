@@ -82,6 +82,7 @@ def work(job: Job, result: Path) -> None:
     recipe = Recipe(steps=100 * STRETCH, rows=job.rows, learning_rate=1e-3)
     with joined(job.device, job.expert_parallel, job.compile) as processes:
         device = processes.device
+        limit = ceiling(device, recipe)  # now, while there is memory for it
         losses, marks = [], [time.perf_counter()]
         told: dict[str, object] = {"parameters": count(design(job), vocabulary).total}
         for progress in stretches(job, task, recipe, processes, told):
@@ -96,7 +97,7 @@ def work(job: Job, result: Path) -> None:
             "losses": losses,
             "tokens_per_second": speed,
             "seconds_to_the_first_stretch": marks[1] - marks[0],
-            "ceiling_flops_per_second": (limit := ceiling(device, recipe)),
+            "ceiling_flops_per_second": limit,
             "mfu": flops / (limit * processes.size),
             "gigabytes": processes.largest(device.peak_memory_bytes()) / 1e9,
             "device": torch.cuda.get_device_name() if device.is_cuda else "cpu",

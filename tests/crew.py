@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
+"""A GPU's processes compile."""
 
 
 def crew(size: int, work: Callable[..., None], *arguments) -> list[int]:

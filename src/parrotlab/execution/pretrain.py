@@ -101,6 +101,7 @@ def _pretrain(
     keep_weights: bool,
     folder: Path,
 ) -> None:
+    limit = ceiling(processes.device, run.recipe)  # now, while there is memory for it
     step = DistributedStep(run.model, run.task.vocabulary, run.recipe, run.seed, processes, how)
     checkpoint = DistributedCheckpoint(folder, run.fingerprint, processes)
     notes = checkpoint.read(step.state()) or {"step": 0, "seconds": 0.0, "journal": Journal(1).notes()}
@@ -123,10 +124,18 @@ def _pretrain(
             raise Interrupted(f"stopped at step {at} of {steps}")
     with clear_errors(store.root):
         checkpoint.settle()
-    _store(run, store, step, journal, clock, keep_weights)
+    _store(run, store, step, journal, clock, limit, keep_weights)
 
 
-def _store(run: Run, store: Store, step: DistributedStep, journal: Journal, clock: Clock, keep_weights: bool) -> None:
+def _store(
+    run: Run,
+    store: Store,
+    step: DistributedStep,
+    journal: Journal,
+    clock: Clock,
+    limit: float,
+    keep_weights: bool,
+) -> None:
     """Judges the trained run and puts it into the store. All processes judge alike: it answers only to all of them."""
     training_seconds, began = clock.seconds, time.monotonic()
     processes, (measurements,), reason = step.processes, journal.measurements, journal.reason(0)
@@ -145,7 +154,7 @@ def _store(run: Run, store: Store, step: DistributedStep, journal: Journal, cloc
         "stacked": 1,
         "precision_used": processes.device.precision(run.recipe),
     }
-    facts |= _facts(run, step, clock) | processes.device.facts() | provenance()
+    facts |= _facts(run, step, clock, limit) | processes.device.facts() | provenance()
     status = "failed" if reason else "complete"
     processes.agree(
         lambda: store.write(
@@ -154,8 +163,8 @@ def _store(run: Run, store: Store, step: DistributedStep, journal: Journal, cloc
     )
 
 
-def _facts(run: Run, step: DistributedStep, clock: Clock) -> dict[str, Any]:
-    """How the run was spread out, how fast it was, and the memory of the fullest process."""
+def _facts(run: Run, step: DistributedStep, clock: Clock, limit: float) -> dict[str, Any]:
+    """How the run was spread out, its speed, also against the devices' ``limit``, and the most memory of a process."""
     processes, how = step.processes, step.how
     tokens_per_second = clock.speed * run.recipe.rows * (run.task.length - 1)
     flops_per_second = tokens_per_second * costs(run)["training_flops_per_token"]
@@ -166,6 +175,6 @@ def _facts(run: Run, step: DistributedStep, clock: Clock) -> dict[str, Any]:
         "checkpoint_activations": how.checkpoint_activations,
         "accumulate": how.accumulate,
         "tokens_per_second": tokens_per_second,
-        "mfu": flops_per_second / (processes.size * ceiling(processes.device, run.recipe)),
+        "mfu": flops_per_second / (processes.size * limit),
         "peak_memory_bytes": processes.largest(processes.device.peak_memory_bytes()),
     }

@@ -180,6 +180,7 @@ class DistributedStep:
 
     def _compile(self) -> None:
         """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
+        torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
         self.model.unembed, self.measure = _compiled(self.model.unembed), _compiled(objective)
         for block in self.model.blocks:
             assert isinstance(block, Block)
@@ -204,7 +205,11 @@ def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Itera
         for at in range(start, recipe.steps):
             if at in begins:
                 step.forget()
-            tokens_BT, asked_BT = (part.to(device.name, non_blocking=True) for part in ready.result())
+            tokens_BT, asked_BT = ready.result()
+            if device.is_cuda:  # pinned, the copy waits for nothing; by this thread, which knows its device
+                tokens_BT, asked_BT = (
+                    part.pin_memory().to(device.name, non_blocking=True) for part in (tokens_BT, asked_BT)
+                )
             if at + 1 < recipe.steps:
                 ready = stager.submit(_rows, step, task, seed, at + 1)
             step.take(tokens_BT, asked_BT, torch.full((), recipe.rate(at), device=device.name))
@@ -218,11 +223,11 @@ def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Itera
                 return
 
 
-def _rows(step: DistributedStep, task: Task, seed: int, at: int) -> list[Tensor]:
-    """This process's rows of a step's batch, where a device can fetch them."""
+def _rows(step: DistributedStep, task: Task, seed: int, at: int) -> tuple[Tensor, Tensor]:
+    """This process's rows of a step's batch."""
     batch = task.batch("train", at, step.recipe.rows, seed)
-    rows = [step.processes.rows(torch.from_numpy(part)) for part in (batch.tokens_BT, batch.asked_BT)]
-    return [part.pin_memory() for part in rows] if step.processes.device.is_cuda else rows
+    rows = step.processes.rows
+    return rows(torch.from_numpy(batch.tokens_BT)), rows(torch.from_numpy(batch.asked_BT))
 
 
 def _sum_(parts: list[Tensor], group: dist.ProcessGroup) -> None:

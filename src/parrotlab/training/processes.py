@@ -104,7 +104,7 @@ def joined(device_name: str, expert_parallel: int = 1, fast_steps: bool = True) 
             )
         if started["WORLD_SIZE"] > 1:
             device = device_of(f"cuda:{started['LOCAL_RANK']}", fast_steps)
-        torch.cuda.set_device(device.name)
+            torch.cuda.set_device(device.name)
     size = started["WORLD_SIZE"]
     if expert_parallel < 1 or size % expert_parallel:
         raise ValueError(f"expert_parallel must divide the {size} processes, and {expert_parallel} does not")
