@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -59,8 +60,8 @@ class Running:
         told["job_seconds"] = time.monotonic() - self.began
         if self.result.exists():
             return told | json.loads(self.result.read_text())
-        lines = [line for line in self.words.read_text().splitlines() if "Error" in line]
-        return told | {"error": problem or (lines[-1][:300] if lines else "died without a word")}
+        lines = re.findall(r"^(?:\[rank\d+\]: )?[\w.]*Error\b.*", self.words.read_text(), re.MULTILINE)
+        return told | {"error": problem or (lines[0][:300] if lines else "died without a word")}
 
 
 def start(job: Job, folder: Path, first_gpu: int = 0) -> Running:
