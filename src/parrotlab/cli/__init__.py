@@ -20,6 +20,7 @@ from parrotlab.cli.exposure import exposure
 from parrotlab.cli.import_ import import_
 from parrotlab.cli.plan import plan
 from parrotlab.cli.prepare import prepare
+from parrotlab.cli.pretrain import pretrain
 from parrotlab.cli.profile import profile
 from parrotlab.cli.report import report
 from parrotlab.cli.reproduce import reproduce
@@ -38,6 +39,7 @@ VERBS = {
     "prepare": prepare,
     "run": run,
     "watch": watch,
+    "pretrain": pretrain,
     "profile": profile,
     "report": report,
     "rescore": rescore,

@@ -51,7 +51,7 @@ def train(
     if states:
         say(f"{states.total()} of {len(found)} runs are in {store.root} already")
     bars = Bars({run: estimate.seconds(run, where.name) for run in missing})
-    with tracking.tracker(track, store) as tracker, _asked_to_stop() as stopping, bars.bars:
+    with tracking.tracker(track, store) as tracker, asked_to_stop() as stopping, bars.bars:
         with contextlib.closing(train_all(missing, store, where, workers, stopping)) as all_news:
             for news in all_news:
                 bars.hear(news)
@@ -75,7 +75,7 @@ def _verdict(states: Counter[str], planned: int, interrupted: bool, store: Store
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+def asked_to_stop(speak: Callable[[str], None] = say) -> Iterator[Callable[[], bool]]:
     """Has Ctrl-C or SIGTERM come? The second one is not waited for."""
     asked = []
 
@@ -83,7 +83,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        say("stopping as soon as checkpoints are saved; once more to stop at once")
+        speak("stopping as soon as checkpoints are saved; once more to stop at once")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from parrotlab.cli._designs import feedforward
 from parrotlab.cli._show import say, show_json, show_table
 
 if TYPE_CHECKING:  # they import torch
@@ -60,12 +61,12 @@ def size(
     from parrotlab.model.count import count
     from parrotlab.model.transformer import Transformer
 
-    feedforward = _feedforward(experts, active, shared, expansion, gated)
+    own = feedforward(experts, active, shared, expansion, gated)
     attention = Attention(heads=heads, group=group)
-    base = Transformer(layers=layers, width=width, attention=attention, feedforward=feedforward, tied=tied)
+    base = Transformer(layers=layers, width=width, attention=attention, feedforward=own, tied=tied)
     counts = count(base, vocabulary)
     sizes = counts.row(length) | {"activation_bytes": counts.activation_bytes(tokens)}
-    matches = _matches(base, _feedforward(against, active, 0, expansion, gated), free, vocabulary, length)
+    matches = _matches(base, feedforward(against, active, 0, expansion, gated), free, vocabulary, length)
     if json:
         show_json({"counts": sizes, "matches": matches})
         return 0
@@ -113,19 +114,8 @@ def _paper(json: bool) -> int:
     return 0
 
 
-def _feedforward(experts: int, active: int, shared: int, expansion: float, gated: bool) -> Dense | Mixture:
-    from parrotlab.model.feedforwards.dense import Dense
-    from parrotlab.model.feedforwards.mixture import Mixture
-
-    if not experts:
-        return Dense(expansion=expansion, gated=gated)
-    return Mixture(
-        experts=experts, active=active, shared=shared, expansion=expansion, gated=gated, renormalise=active > 1
-    )
-
-
 def _matches(
-    base: Transformer, feedforward: Dense | Mixture, free: Literal["expansion", "width"], vocabulary: int, length: int
+    base: Transformer, peer: Dense | Mixture, free: Literal["expansion", "width"], vocabulary: int, length: int
 ) -> list[dict[str, Any]]:
     """For each rule the matched design and what it is off by under all four, or why there is none."""
     from parrotlab.model import family
@@ -133,7 +123,7 @@ def _matches(
     matches: list[dict[str, Any]] = []
     for rule in family.RULES:
         try:
-            design = family.matched(base, feedforward, rule, vocabulary=vocabulary, length=length, free=free)
+            design = family.matched(base, peer, rule, vocabulary=vocabulary, length=length, free=free)
         except ValueError as refusal:
             matches.append({"same": rule, "refused": str(refusal)})
             continue

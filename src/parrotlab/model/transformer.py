@@ -124,11 +124,11 @@ def build(design: Transformer, vocabulary: int, seeds: int | Sequence[int], devi
     with torch.no_grad():
         for name, weight in model.named_parameters():
             for seed, target in [(seeds, weight)] if alone else zip(seeds, weight):
-                target.copy_(_fresh(design, name, target.shape, seed))
+                target.copy_(fresh(design, name, target.shape, seed))
     return model.to(device)
 
 
-def _fresh(design: Transformer, name: str, shape: torch.Size, seed: int) -> Tensor:
+def fresh(design: Transformer, name: str, shape: torch.Size, seed: int) -> Tensor:
     """Fresh weights: norms 1; matrices normal with variance 1 / inputs, so that families of many widths start alike.
 
     What is added to the residual stream is smaller by sqrt(2 · layers) (GPT-2). The paper's values are unknown.

@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from parrotlab.model.transformer import LanguageModel
 from parrotlab.tasks.task import Task
 from parrotlab.training.devices import Device
 from parrotlab.training.graph import captured
@@ -60,7 +62,7 @@ def train(
                 ready.append(stager.submit(stage, task, recipe, following, seeds, step, device))
             for _ in window:
                 take()
-            progress = _progress(step, task, recipe, window, diverged_R)
+            progress = summary(step, task, recipe, window, diverged_R)
             diverged_R = progress.diverged_R
             yield progress
             if diverged_R.all():
@@ -82,7 +84,17 @@ def stage(task: Task, recipe: Recipe, window: range, seeds: Sequence[int], step:
     )
 
 
-def _progress(step: Step, task: Task, recipe: Recipe, window: range, diverged_R: np.ndarray) -> Progress:
+class Tally(Protocol):
+    """What a step adds up in a window."""
+
+    loss_R: torch.Tensor
+    norm_R: torch.Tensor
+    choices_LE: list[torch.Tensor]
+    model: LanguageModel
+
+
+def summary(step: Tally, task: Task, recipe: Recipe, window: range, diverged_R: np.ndarray) -> Progress:
+    """The means of a window that a step has gone through."""
     loss_R = _numpy(step.loss_R) / len(window)
     layers = [_numpy(choices_E, 2) for choices_E in step.choices_LE]
     choices_LRE = np.stack(layers) if layers else np.zeros((0, len(loss_R), 1))

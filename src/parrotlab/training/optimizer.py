@@ -16,7 +16,7 @@ class AdamW:
     """The moments of every weight, and the step that uses them. Holds no Python numbers that change: capturable."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, rate_R: Tensor) -> None:
-        named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        named = [(name, self.held(weight)) for name, weight in model.named_parameters() if weight.requires_grad]
         self.recipe, self.rate_R = recipe, rate_R
         self.weights: list[Tensor] = [weight for _, weight in named]
         self.first = [torch.zeros_like(weight) for weight in self.weights]
@@ -24,6 +24,11 @@ class AdamW:
         self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
         self.steps = torch.zeros((), device=rate_R.device)
         self.names = [name for name, _ in named]
+
+    @staticmethod
+    def held(weight: Tensor) -> Tensor:
+        """What this process keeps of a weight: here, all of it."""
+        return weight
 
     def state(self) -> dict[str, Tensor]:
         """Everything to be saved, by name; loading copies into these tensors."""
@@ -64,10 +69,10 @@ class AdamW:
 
     @torch.no_grad()
     def _fused_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
-        """The same for a lone model on a CPU, by torch's kernel, which passes over each weight once."""
+        """The same for a lone model, by torch's kernel, which passes over each weight once; used on CPUs."""
         beta1, beta2 = self.recipe.betas
         self.steps += 1
-        norm = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
+        norm = self.lone_norm(gradients)
         torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
         for decay in set(self.decays):
             mine = [place for place, theirs in enumerate(self.decays) if theirs == decay]
@@ -90,6 +95,10 @@ class AdamW:
                 maximize=False,
             )
         return norm
+
+    def lone_norm(self, gradients: list[Tensor]) -> Tensor:
+        """Euclidean norm of a lone model's whole gradient."""
+        return torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """[*R] Euclidean norm of each replica's whole gradient."""

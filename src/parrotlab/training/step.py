@@ -97,11 +97,18 @@ class Step:
     def objective(
         self, logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor, routings: list[Routing]
     ) -> tuple[Tensor, Tensor]:
-        """[*R] what is minimised, and [*R] the loss alone: nats a token asked for."""
-        loss_R = token_losses(logits_BTV, tokens_BT, asked_BT).sum(dim=(-1, -2)) / asked_BT.sum(dim=(-1, -2))
-        objective_R = loss_R
-        if routings:
-            load_balance = torch.stack([balance.load_balance(routing) for routing in routings]).mean(dim=0)
-            z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
-            objective_R = loss_R + self.recipe.load_balance * load_balance + self.recipe.z_loss * z_loss
-        return objective_R, loss_R
+        """``objective`` by this step's recipe."""
+        return objective(self.recipe, logits_BTV, tokens_BT, asked_BT, routings)
+
+
+def objective(
+    recipe: Recipe, logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor, routings: list[Routing]
+) -> tuple[Tensor, Tensor]:
+    """[*R] what is minimised, and [*R] the loss alone: nats a token asked for."""
+    loss_R = token_losses(logits_BTV, tokens_BT, asked_BT).sum(dim=(-1, -2)) / asked_BT.sum(dim=(-1, -2))
+    objective_R = loss_R
+    if routings:
+        load_balance = torch.stack([balance.load_balance(routing) for routing in routings]).mean(dim=0)
+        z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
+        objective_R = loss_R + recipe.load_balance * load_balance + recipe.z_loss * z_loss
+    return objective_R, loss_R

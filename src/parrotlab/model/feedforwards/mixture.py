@@ -64,13 +64,15 @@ class MixtureLayer(nn.Module):
         self.router = design.router.build(width, design.experts, design.active, design.renormalise, stack)
         self.up_EDG = nn.Parameter(torch.empty(*stack, design.experts, width, columns))
         self.down_EFD = nn.Parameter(torch.empty(*stack, design.experts, hidden, width))
+        self.expert_outputs = expert_outputs
+        """How the experts are applied; where processes share them out, another function with the same meaning."""
         if design.shared:
             self.shared = Dense(expansion=design.shared * hidden / width, gated=design.gated).build(width, stack)
 
     def forward(self, x_ND: Tensor, tokens_N: Tensor) -> tuple[Tensor, Routing]:
         """[*R, N, D] -> [*R, N, D] and where the tokens went."""
         routing = self.router(x_ND, tokens_N)
-        y_ND = expert_outputs(
+        y_ND = self.expert_outputs(
             x_ND,
             routing.weights_NA,
             routing.experts_NA,
