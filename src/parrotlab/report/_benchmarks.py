@@ -205,7 +205,7 @@ def _rates(held: pd.DataFrame) -> tuple[list[dict[str, Any]], list[tuple[str, st
             refusals.append((name, f"{risen} dense models score above the floor: it tells no size"))
             continue
         try:
-            rates = exchange_rates(own.assign(task=name))
+            rates = exchange_rates(own.assign(task=name, lower_is_better=False))
         except ValueError as refusal:
             refusals.append((name, str(refusal)))
             continue
