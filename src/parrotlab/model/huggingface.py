@@ -39,6 +39,7 @@ from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.routers.top_k import TopKRouter
 from parrotlab.model.transformer import Block, LanguageModel
 from parrotlab.seeds import stream
+from parrotlab.text.tokenizer import ENDS
 
 CERTIFIED = (4, 32)
 """Rows and positions of the random tokens on which a certificate is made."""
@@ -82,7 +83,7 @@ def export(
         if not grouped_products_fit(model.design):
             _add(draft / "config.json", {"experts_implementation": PLAIN_EXPERTS})
         (draft / "tokenizer.json").write_text(tokenizer or decimal_tokenizer(model.vocabulary))
-        (draft / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        (draft / "tokenizer_config.json").write_text(json.dumps(_tokenizer_settings(tokenizer)))
         _check_tokenizer(engine, draft, model.vocabulary)
         certificate = certify(model, _read(engine, draft), configuration.model_type)
         (draft / "README.md").write_text(model_card(model, vars(certificate), bool(tokenizer), card))
@@ -220,6 +221,12 @@ def _read(engine: Any, folder: Path) -> Any:
     if wrong := {what: sorted(map(str, names)) for what, names in told.items() if names}:
         raise ValueError(f"the weights in {folder} are not those of its config.json: {wrong}")
     return theirs
+
+
+def _tokenizer_settings(tokenizer: str) -> dict[str, str]:
+    """What transformers must know beside the tokenizer.json: which token ends a text, if one does."""
+    end = next((end for end in ENDS if json.dumps(end) in tokenizer), "")
+    return {"tokenizer_class": "PreTrainedTokenizerFast"} | ({"eos_token": end} if end else {})
 
 
 def _check_tokenizer(engine: Any, folder: Path, vocabulary: int) -> None:
