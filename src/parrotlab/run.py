@@ -205,7 +205,7 @@ def _store(
 
 def trained(name: str, store: Store) -> tuple[Run, LanguageModel]:
     """The run of that fingerprint and its trained model, on the CPU; ValueError where its weights were not kept."""
-    record = next((record for record in store.records() if record.fingerprint == name), None)
+    record = next((record for record in store.records() if record.fingerprint == name and record.is_run), None)
     if record is None:
         raise ValueError(
             f"there is no run {name} in {store.root}: parrotlab sql 'select fingerprint from runs' lists all"

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 
+import pandas as pd
 import pytest
 
+from parrotlab.evals.examination import Examination
 from parrotlab.results.measurement import Measurement
 from parrotlab.results.store import Busy, Store, StoreError
 from parrotlab.spec import Drift, fingerprint
@@ -90,6 +92,32 @@ def test_a_measurement_carries_the_columns_of_its_run(store):
     write(store, dataclasses.replace(RECIPE, steps=20), measurements=[LOSS])
     table = store.table()
     assert sorted(zip(table["steps"], table["metric"])) == [(10, "load"), (10, "loss"), (20, "loss")]
+
+
+def test_an_examination_lies_among_the_runs_and_in_no_table_of_theirs(store):
+    asked = Examination(
+        model="oracle",
+        benchmark="arc_easy",
+        split="test",
+        shots=0,
+        limit=0,
+        data_sha256="0" * 64,
+        tokenizer="",
+        revision=1,
+    )
+    write(store)
+    before = store.table()
+    examined = store.write(asked, "complete", "", {}, FACTS, [], {"answers.parquet": b"42"})
+    pd.testing.assert_frame_equal(store.table(), before)
+    assert examined in store.records()
+    assert store.examinations()[["fingerprint", "model", "split"]].to_numpy().tolist() == [
+        [examined.fingerprint, "oracle", "test"]
+    ]
+    assert store.sql("select model from examinations").to_pylist() == [{"model": "oracle"}]
+    assert len(store.sql("select * from runs")) == 1
+    assert store.file(examined.fingerprint, "answers.parquet") == b"42"
+    with pytest.raises(StoreError, match="damaged"):
+        store.file(examined.fingerprint, "weights.safetensors")
 
 
 def test_a_failed_run_is_kept_and_keeps_a_row_though_nothing_was_measured(store):

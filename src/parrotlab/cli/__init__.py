@@ -16,12 +16,14 @@ from parrotlab import __version__
 from parrotlab.cli._show import complain, say
 from parrotlab.cli._train import INTERRUPTED
 from parrotlab.cli.export import export
+from parrotlab.cli.exposure import exposure
 from parrotlab.cli.import_ import import_
 from parrotlab.cli.plan import plan
 from parrotlab.cli.prepare import prepare
 from parrotlab.cli.profile import profile
 from parrotlab.cli.report import report
 from parrotlab.cli.reproduce import reproduce
+from parrotlab.cli.rescore import rescore
 from parrotlab.cli.run import run
 from parrotlab.cli.size import size
 from parrotlab.cli.sql import sql
@@ -36,6 +38,8 @@ VERBS = {
     "run": run,
     "profile": profile,
     "report": report,
+    "rescore": rescore,
+    "exposure": exposure,
     "size": size,
     "sql": sql,
     "export": export,

@@ -10,7 +10,7 @@ from parrotlab.cli._show import show_json, show_table
 
 
 def sql(query: Positional[str], *, store: Path = Path("results"), json: bool = False) -> int:
-    """Ask the store a question in SQL, over its views runs and measurements.
+    """Ask the store a question in SQL, over its views runs, examinations and measurements.
 
     Args:
         query: For instance "select model_width, avg(value) from runs join measurements using (fingerprint) group by 1".

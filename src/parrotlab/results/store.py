@@ -2,7 +2,11 @@
 
     results/8d3f6a0c11e2b954/run.json               spec, counts, facts
     results/8d3f6a0c11e2b954/measurements.parquet   the fields of ``Measurement``
+    results/8d3f6a0c11e2b954/answers.parquet        of an examination alone: what a model said, item by item
     results/.work/8d3f6a0c11e2b954/                 the workshop: checkpoints of a run that is not finished
+
+Examinations of models (``evals.examination``) lie among the runs that trained them, in folders of the same kind.
+Tables of runs leave them out: their columns are others, and they are no models.
 
 A run's folder is complete or absent, and never edited. Other names beside them belong to others and are
 left alone. A folder that is named like a run and cannot be read is an error that names it: a store that
@@ -31,11 +35,13 @@ from parrotlab.results._files import Busy, StoreError, clear_errors, exclusive, 
 from parrotlab.results.measurement import Measurement
 from parrotlab.spec import FINGERPRINT_DIGITS, check_drift, encode, fingerprint, flatten
 
-__all__ = ["Busy", "Record", "Store", "StoreError"]
+__all__ = ["EXAMINATION", "Busy", "Record", "Store", "StoreError"]
 
 RUN = "run.json"
 MEASUREMENTS = "measurements.parquet"
 WORK = ".work"
+EVALUATED, EXAMINATION = "evals.", "evals.examination.Examination"
+"""What the type of a spec begins with that is no training run, and the type of one of these."""
 
 MEASUREMENT_SCHEMA = pa.schema(
     {
@@ -65,6 +71,11 @@ class Record:
     """Of the spec alone: parameters, FLOPs."""
     facts: dict[str, Any]
     """Of this execution: seconds, peak memory, device, commit, versions."""
+
+    @property
+    def is_run(self) -> bool:
+        """Was a model trained? Else one was examined, or what it was examined on."""
+        return not self.spec["type"].startswith(EVALUATED)
 
     def row(self) -> dict[str, Any]:
         """The record as one flat row."""
@@ -159,16 +170,27 @@ class Store:
             yield folder
 
     def records(self) -> list[Record]:
-        """Every finished run, in the order of their fingerprints."""
+        """Everything that is finished, runs and examinations, in the order of their fingerprints."""
         return [self._record(folder) for folder in self._folders()]
+
+    def file(self, fingerprint: str, name: str) -> bytes:
+        """What a file of that folder holds."""
+        folder = self._folder(fingerprint)
+        try:
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise _damaged(folder, error) from error
 
     def runs(self) -> pd.DataFrame:
         """One row for each run: fingerprint, status, reason, the flattened spec, counts and facts."""
-        rows = [record.row() for record in self.records()]
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["fingerprint", "status", "reason"])
+        return _frame([record for record in self.records() if record.is_run])
+
+    def examinations(self) -> pd.DataFrame:
+        """One row for each examination, with columns as those of ``runs``."""
+        return _frame([record for record in self.records() if record.spec["type"] == EXAMINATION])
 
     def measurements(self) -> pa.Table:
-        """Every measurement of every run, with the run's fingerprint."""
+        """Every measurement of every run and examination, with its fingerprint."""
         tables = [_named(_read_parquet(folder / MEASUREMENTS), folder.name) for folder in self._folders()]
         return pa.concat_tables([_named(MEASUREMENT_SCHEMA.empty_table(), ""), *tables])
 
@@ -180,11 +202,15 @@ class Store:
         return self.runs().merge(self.measurements().to_pandas(), on="fingerprint", how="left")
 
     def sql(self, query: str) -> pa.Table:
-        """What DuckDB answers to a query over ``runs`` and ``measurements``; dots in names become underscores."""
+        """What DuckDB answers to a query over ``runs``, ``examinations`` and ``measurements``; dots in names become
+        underscores."""
         import duckdb
 
+        records = self.records()
         with duckdb.connect() as connection:
-            connection.register("runs", _columns(self.records()))
+            connection.register("runs", _columns([record for record in records if record.is_run]))
+            examined = [record for record in records if record.spec["type"] == EXAMINATION]
+            connection.register("examinations", _columns(examined))
             connection.register("measurements", self.measurements())
             try:
                 relation = connection.sql(query)
@@ -195,14 +221,14 @@ class Store:
             return relation.to_arrow_table()
 
     def _folder(self, fingerprint: str) -> Path:
-        if not _is_run(fingerprint):
+        if not _is_name(fingerprint):
             raise StoreError(
                 f"{fingerprint!r} is not a run's fingerprint: expected {FINGERPRINT_DIGITS} hexadecimal digits"
             )
         return self.root / fingerprint
 
     def _folders(self) -> list[Path]:
-        return sorted(path for path in self.root.glob("*") if _is_run(path.name) and path.is_dir())
+        return sorted(path for path in self.root.glob("*") if _is_name(path.name) and path.is_dir())
 
     def _record(self, folder: Path) -> Record:
         try:
@@ -221,7 +247,12 @@ class Store:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_run(name: str) -> bool:
+def _frame(records: list[Record]) -> pd.DataFrame:
+    rows = [record.row() for record in records]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["fingerprint", "status", "reason"])
+
+
+def _is_name(name: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{FINGERPRINT_DIGITS}}}", name) is not None
 
 
