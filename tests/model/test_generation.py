@@ -15,7 +15,8 @@ EACH = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def prompts(prefix=0):
     shared = stream("shared").integers(VOCABULARY, size=prefix)
     return [
-        np.concatenate((shared, stream("prompt", n).integers(VOCABULARY, size=1 + n % 4), [n])) for n in range(VOCABULARY)
+        np.concatenate((shared, stream("prompt", n).integers(VOCABULARY, size=1 + n % 4), [n]))
+        for n in range(VOCABULARY)
     ]
 
 

@@ -41,7 +41,10 @@ def answerer(answer: Callable[[Row], str]) -> Any:
     class Answerer(LM):
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             """0 for a choice that is taken, less for the others by as much as a text of its length may weigh."""
-            told = [(str(request.idx) == answer(request.doc), _scored_bytes(request.doc, request.idx)) for request in requests]
+            told = [
+                (str(request.idx) == answer(request.doc), _scored_bytes(request.doc, request.idx))
+                for request in requests
+            ]
             return [(0.0 if taken else -float(size), taken) for taken, size in told]
 
         def generate_until(self, requests: list[Any]) -> list[str]:

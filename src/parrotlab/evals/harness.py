@@ -27,7 +27,8 @@ TAG = "parrotlab_"
 GROUPS = ("knowledge", "commonsense", "math", "probes")
 OWN = "own"
 """The group of a task file that names none of ours."""
-OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+QUIET = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "TQDM_DISABLE")
+"""Environment variables that keep Hugging Face's packages off the network, and bars off the terminal."""
 
 ANSWERS = {
     "choices": judging.choice_answer,
@@ -108,7 +109,9 @@ def read(path: Path) -> Benchmark:
         said = load_yaml(path, resolve_func=False)
         reader = said["custom_dataset"].rpartition(".")[2]
         if reader not in ANSWERS:
-            raise DataError(f"{path}: custom_dataset names no reader of parrotlab.evals.sets: {nearest(reader, ANSWERS)}")
+            raise DataError(
+                f"{path}: custom_dataset names no reader of parrotlab.evals.sets: {nearest(reader, ANSWERS)}"
+            )
         files = said["dataset_kwargs"]
         tags = [said.get("tag", "")] if isinstance(said.get("tag", ""), str) else said["tag"]
         about = said.get("metadata") or {}
@@ -207,14 +210,19 @@ def most_common(benchmark: Benchmark, asked: Any) -> str:
     return str(Counter(right).most_common(1)[0][0])
 
 
+def need() -> None:
+    """Says so, if lm-evaluation-harness is not installed; from here on nothing is fetched."""
+    _engine("api.model")
+
+
 def _place(benchmark: Benchmark, folder: str) -> str:
     """Where its files are looked for first: the given folder, or beside a task file of one's own."""
     return folder or ("" if benchmark.path.parent == FOLDER else str(benchmark.path.parent))
 
 
 def _offline() -> None:
-    """Before any package of Hugging Face is imported: they read these variables once."""
-    for name in OFFLINE:
+    """Before any of these packages is imported: they read the variables once."""
+    for name in QUIET:
         os.environ.setdefault(name, "1")
 
 

@@ -35,7 +35,7 @@ class OurModel(LM):
         length: int,
         batch_tokens: int = BATCH_TOKENS,
         precision: contextlib.AbstractContextManager = contextlib.nullcontext(),  # noqa: B008 (it holds no state)
-        hear: Callable[[int, int], None] = lambda done, all: None,
+        hear: Callable[[int, int], None] = lambda done, items: None,
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.length = model.eval(), tokenizer, length
@@ -55,7 +55,7 @@ class OurModel(LM):
         with self.precision:
             for done, (group, found) in enumerate(likelihoods(self.model, texts, self.batch_tokens), 1):
                 for index, likelihood in zip(members[group], found):
-                    told[index] = tuple(likelihood)
+                    told[index] = (likelihood.nats, likelihood.greedy)
                 self.hear(done, len(texts))
         return told
 

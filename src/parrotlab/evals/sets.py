@@ -81,7 +81,7 @@ def find(name: str, folder: str = "") -> Path:
 
 
 def split_of(items: str) -> str:
-    """Of the data set the file is of: ``test`` for ``triviaqa/test_unfiltered_dev``; ``all`` where no split is named."""
+    """The split that a file holds: ``test`` for ``triviaqa/test_unfiltered_dev``; ``all`` where its name says none."""
     word = Path(items).name.partition(".")[0].partition("_")[0]
     return word if word in ("train", "dev", "test") else "all"
 

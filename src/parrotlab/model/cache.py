@@ -46,9 +46,7 @@ class Prefix:
         grouped = query_BHTC.shape[1] > key_BHTC.shape[1]
         return F.scaled_dot_product_attention(query_BHTC, key_BHTC, value_BHTC, is_causal=True, enable_gqa=grouped)
 
-    def attend(
-        self, layer: int, query_BHTC: Tensor, key_BHSC: Tensor, value_BHSC: Tensor, seen_BTS: Tensor
-    ) -> Tensor:
+    def attend(self, layer: int, query_BHTC: Tensor, key_BHSC: Tensor, value_BHSC: Tensor, seen_BTS: Tensor) -> Tensor:
         """[B, H, T, C] what queries gather from the whole prefix and, where ``seen_BTS``, from their own row."""
         if query_BHTC.shape[2] == 1:
             return self._attend_with_one(layer, query_BHTC, key_BHSC, value_BHSC, seen_BTS)

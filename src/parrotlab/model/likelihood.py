@@ -19,8 +19,8 @@ from parrotlab.model.transformer import LanguageModel
 
 BATCH_TOKENS = 16_384
 """Of one forward pass, at most; it bounds memory and changes nothing else."""
-LOGITS = 1 << 26
-"""Computed at a time, at most."""
+LOGITS = 1 << 22
+"""Computed at a time, at most: on a CPU they then stay near it for the passes that follow."""
 ALIGNED = 8
 """Kernels of a GPU want rows of masks of a multiple of so many columns."""
 
@@ -145,9 +145,12 @@ def _judge(
     with torch.no_grad():
         for place, token in zip(place_M.split(step), token_M.split(step)):
             logits_MV = model.unembed(x_ND[place]).float()
-            likely_M = logits_MV.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-            nats.append(likely_M - logits_MV.logsumexp(dim=-1))
-            right.append(logits_MV.argmax(dim=-1) == token)
+            asked_M1 = logits_MV.gather(-1, token.unsqueeze(-1))
+            most_M1 = logits_MV.amax(dim=-1, keepdim=True)
+            nats.append(
+                (asked_M1 - most_M1 - logits_MV.sub_(most_M1).exp_().sum(dim=-1, keepdim=True).log()).squeeze(-1)
+            )
+            right.append((asked_M1 == most_M1).squeeze(-1))
     ends = np.cumsum([len(tokens) for tokens in asked])[:-1]
     nats_M = torch.cat(nats).double().cpu().numpy()
     right_M = torch.cat(right).cpu().numpy()
