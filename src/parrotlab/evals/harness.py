@@ -1,7 +1,7 @@
 """The harness: lm-evaluation-harness (lm-eval) asks a model the items of a benchmark, and every answer is kept.
 
-A benchmark is a task file of lm-eval, in ``benchmarks/`` or in a folder of one's own. Nothing is fetched from a network:
-rows come from files (``sets``), and models of the Hugging Face hub from its local cache.
+A benchmark is a task file of lm-eval, in ``benchmarks/`` or in a folder of one's own. Nothing is fetched from a
+network: rows come from files (``sets``), and models of the Hugging Face hub from its local cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parrotlab.evals.answers import Answer
 from parrotlab.results.measurement import Measurement
 from parrotlab.spec import nearest
 from parrotlab.text.corpus import file_sha256
-from parrotlab.text.hub import DataError
+from parrotlab.text.hub import ENDINGS, DataError
 
 FOLDER = Path(__file__).with_name("benchmarks")
 TAG = "parrotlab_"
@@ -216,8 +216,11 @@ def need() -> None:
 
 
 def _place(benchmark: Benchmark, folder: str) -> str:
-    """Where its files are looked for first: the given folder, or beside a task file of one's own."""
-    return folder or ("" if benchmark.path.parent == FOLDER else str(benchmark.path.parent))
+    """Where its files are looked for: in the given folder; or beside a task file of one's own, if they are there."""
+    beside = benchmark.path.parent
+    if folder or beside == FOLDER:
+        return folder
+    return str(beside) if any((beside / f"{benchmark.items}{ending}").is_file() for ending in ENDINGS) else ""
 
 
 def _offline() -> None:

@@ -11,7 +11,7 @@ A task file names one of the readers below as its ``custom_dataset`` and the fil
 
 A problem whose answer is empty (MATH's training split has two, with an empty box) cannot be graded: it is passed over.
 
-A file is looked for in the folder that is given, then in the data folder (``PARROTLAB_DATA``), then from here.
+A file is looked for in the folder that is given; where none is, in the data folder (``PARROTLAB_DATA``), then from here.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def ending(row: Row) -> str:
 
 def find(name: str, folder: str = "") -> Path:
     """The file of a set, such as ``arc_easy/test``; its ending may be left out."""
-    for place in (Path(folder) if folder else None, hub.data_folder(), Path()):
-        if place is None:
-            continue
+    for place in _places(folder):
         for ending in hub.ENDINGS:
             path = place / Path(f"{name}{ending}").expanduser()
             if path.is_file():
@@ -78,6 +76,10 @@ def find(name: str, folder: str = "") -> Path:
         f"there is no set {name}[.jsonl[.zst|.gz]] in {folder or hub.data_folder()}: set {hub.VARIABLE} to the folder "
         f"that holds it, or fetch it with `parrotlab pack FOLDER --benchmarks {name.partition('/')[0]}`"
     )
+
+
+def _places(folder: str) -> tuple[Path, ...]:
+    return (Path(folder),) if folder else (hub.data_folder(), Path())
 
 
 def split_of(items: str) -> str:
@@ -100,8 +102,11 @@ def _splits(check: Check, items: str, shots: str, folder: str) -> dict[str, Any]
     import datasets
 
     shown = shots_of(shots, folder, check)
-    known = {row["item"] for row in shown} if shots == items else set()
-    asked = [row for row in read(find(items, folder), check) if row["item"] not in known]
+    asked = list(read(find(items, folder), check))
+    if shots == items:  # of a small file, half is shown at most
+        shown = shown[: len(asked) // 2]
+        known = {row["item"] for row in shown}
+        asked = [row for row in asked if row["item"] not in known]
     if not asked:
         raise DataError(f"{find(items, folder)} holds no row to ask")
     names = dict.fromkeys(name for row in asked + shown for name in row)
@@ -151,9 +156,7 @@ def _fixed(name: str, key: str, folder: str) -> Iterator[Row]:
 
 def prompts(name: str, folder: str) -> Path | None:
     """The file of fixed examples, if it is there."""
-    places = [Path(folder)] if folder else []
-    paths = (place / f"{name}.json" for place in (*places, hub.data_folder(), Path()))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for place in _places(folder) if (path := place / f"{name}.json").is_file()), None)
 
 
 def _choice(record: Row, where: str) -> Row:
