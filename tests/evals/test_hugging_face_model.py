@@ -13,7 +13,7 @@ from parrotlab.text.hub import DataError
 pytest.importorskip("lm_eval", reason="asks with lm-evaluation-harness: pip install parrotlab[eval]")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install parrotlab[eval]")
 
-from parrotlab.evals.hugging_face_model import HuggingFaceModel, counts, identity, local_folder
+from parrotlab.evals.hugging_face_model import HuggingFaceModel, counts, identity, local_folder  # noqa: E402
 
 VOCABULARY, WIDTH, HIDDEN, LAYERS, EXPERTS, CHOSEN = 300, 16, 24, 2, 4, 2
 COMMON = {
@@ -30,8 +30,11 @@ FAMILIES = {
     "mixtral": {"intermediate_size": HIDDEN, "num_local_experts": EXPERTS},
     "olmoe": {"intermediate_size": HIDDEN, "num_experts": EXPERTS},
     "qwen2_moe": {
-        **{"intermediate_size": HIDDEN, "moe_intermediate_size": HIDDEN, "shared_expert_intermediate_size": HIDDEN},
-        **{"num_experts": EXPERTS, "decoder_sparse_step": 1},
+        "intermediate_size": HIDDEN,
+        "moe_intermediate_size": HIDDEN,
+        "shared_expert_intermediate_size": HIDDEN,
+        "num_experts": EXPERTS,
+        "decoder_sparse_step": 1,
     },
     "qwen3_moe": {"moe_intermediate_size": HIDDEN, "num_experts": EXPERTS, "head_dim": WIDTH // 2},
 }
@@ -84,7 +87,7 @@ def test_a_model_is_known_by_its_weights_and_not_by_its_folder(folder, tmp_path)
 
 
 def test_a_model_that_is_not_here_is_not_fetched(tmp_path):
-    with pytest.raises(DataError, match="neither a folder nor in the local cache.*hf download nobody/parrot-7b"):
+    with pytest.raises(DataError, match=r"neither a folder nor in the local cache.*hf download nobody/parrot-7b"):
         local_folder("nobody/parrot-7b")
     with pytest.raises(DataError, match=r"no config\.json"):
         local_folder(str(tmp_path))

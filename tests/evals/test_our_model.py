@@ -109,14 +109,14 @@ def test_whole_texts_are_likelier_by_pieces_than_the_sum_says_nothing_else(reade
 def test_a_text_ends_at_the_first_of_its_stops_or_at_end():
     stops = Stops(BYTES, ("\nQ:", "é"))
     said = []
-    for token in "abc\nQ: more".encode():
+    for token in b"abc\nQ: more":
         said.append(token)
         if stops.over(said):
             break
     assert bytes(said) == b"abc\nQ:"
     assert stops.text(said) == "abc"
     assert stops.over(list("aé".encode()))
-    assert not stops.over(list("a\nQ".encode()))
+    assert not stops.over(list(b"a\nQ"))
     assert stops.over([97, BYTES.end])
     assert stops.text([97, BYTES.end]) == "a"
 

@@ -37,7 +37,11 @@ def test_each_reader_gives_rows_with_what_is_asked_and_what_is_right(tmp_path):
         (sets.choices, CHOICE | {"label": 2}, r'quiz.jsonl, line 2: "label" must be one of 0 to 1, not 2'),
         (sets.choices, CHOICE | {"label": None}, '"label" must be one of 0 to 1, not None'),
         (sets.choices, CHOICE | {"choices": ["one"]}, '"choices" must be a list of 2 or more texts'),
-        (sets.choices, {"choices": ["a", "b"], "label": 0}, 'needs a "question" or a "context", and has choices, label'),
+        (
+            sets.choices,
+            {"choices": ["a", "b"], "label": 0},
+            'needs a "question" or a "context", and has choices, label',
+        ),
         (sets.blanks, CHOICE, "must have a blank"),
         (sets.words, WORDS | {"answers": []}, '"answers" must be a list of 1 or more texts'),
         (sets.words, WORDS | {"question": 3}, '"question" must be a text, not 3'),
@@ -54,7 +58,7 @@ def test_a_malformed_row_is_one_line_with_its_file_and_line(reader, row, reason,
 
 def test_a_missing_set_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PARROTLAB_DATA", str(tmp_path / "elsewhere"))
-    with pytest.raises(DataError, match="no set arc_easy/test.*PARROTLAB_DATA.*pack FOLDER --benchmarks arc_easy"):
+    with pytest.raises(DataError, match=r"no set arc_easy/test.*PARROTLAB_DATA.*pack FOLDER --benchmarks arc_easy"):
         sets.choices("arc_easy/test", folder=str(tmp_path))
 
 
@@ -90,7 +94,7 @@ def test_fixed_examples_keep_their_order(tmp_path):
     shots = sets.finals(written(tmp_path, FINAL), shots="worked#sums", folder=str(tmp_path))["shots"]
     assert list(shots["target"]) == ["It is 2.", "It is 3."]
     (tmp_path / "worked.json").write_text("[]")
-    with pytest.raises(DataError, match="worked.json: expected"):
+    with pytest.raises(DataError, match=r"worked.json: expected"):
         sets.finals(written(tmp_path, FINAL), shots="worked#sums", folder=str(tmp_path))
 
 

@@ -217,7 +217,9 @@ def test_an_exported_tokenizer_says_which_token_ends_a_text(tmp_path):
     words = json.loads(huggingface.decimal_tokenizer(VOCABULARY))
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     words["added_tokens"] = [{"id": 60, "content": "</s>", "special": True, **flags}]
-    words["model"]["vocab"] = {("</s>" if word == "60" else word): token for word, token in words["model"]["vocab"].items()}
+    words["model"]["vocab"] = {
+        ("</s>" if word == "60" else word): token for word, token in words["model"]["vocab"].items()
+    }
     export(model, tmp_path / "out", tokenizer=json.dumps(words))
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").eos_token_id == 60
     assert transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == 60

@@ -53,6 +53,7 @@ def evaluate(
     """
     from parrotlab.evals import harness
 
+    harness.offline()
     folder = str(existing_pack(pack)) if pack else ""
     known = harness.benchmarks(include_path)
     chosen = harness.chosen(known, benchmarks, group)

@@ -137,7 +137,7 @@ def read(path: Path) -> Benchmark:
 
 def files(benchmark: Benchmark, folder: str = "", shots: int = 1) -> list[Path]:
     """The files that asking with so many shots reads; DataError names the first that is missing."""
-    places = [sets.find(benchmark.items, _place(benchmark, folder))]
+    places = [sets.find(benchmark.items, place(benchmark, folder))]
     if shots:
         name, fixed, _ = benchmark.shots.partition("#")
         if not name:
@@ -145,7 +145,7 @@ def files(benchmark: Benchmark, folder: str = "", shots: int = 1) -> list[Path]:
         fixed_path = sets.prompts(name, folder) if fixed else None
         if fixed and fixed_path is None:
             raise DataError(f"{benchmark.name} shows the examples of {name}.json, which is not in the data folder")
-        places.append(fixed_path or sets.find(name, _place(benchmark, folder)))
+        places.append(fixed_path or sets.find(name, place(benchmark, folder)))
     return places
 
 
@@ -159,9 +159,8 @@ def task(benchmark: Benchmark, folder: str = "", shots: int | None = None) -> An
     """lm-eval's task, its rows read and checked."""
     shots = benchmark.default_shots if shots is None else shots
     files(benchmark, folder, shots)
-    _offline()
     said = _engine("tasks._yaml_loader").load_yaml(benchmark.path)
-    said["dataset_kwargs"] = said["dataset_kwargs"] | {"folder": _place(benchmark, folder)}
+    said["dataset_kwargs"] = said["dataset_kwargs"] | {"folder": place(benchmark, folder)}
     said["num_fewshot"] = shots
     for name in ("tag", "group"):
         said.pop(name, None)
@@ -210,12 +209,18 @@ def most_common(benchmark: Benchmark, asked: Any) -> str:
     return str(Counter(right).most_common(1)[0][0])
 
 
+def offline() -> None:
+    """From here on nothing is fetched; to be said before Hugging Face's packages are imported, which read it once."""
+    for name in QUIET:
+        os.environ.setdefault(name, "1")
+
+
 def need() -> None:
-    """Says so, if lm-evaluation-harness is not installed; from here on nothing is fetched."""
+    """DataError, if lm-evaluation-harness is not installed."""
     _engine("api.model")
 
 
-def _place(benchmark: Benchmark, folder: str) -> str:
+def place(benchmark: Benchmark, folder: str) -> str:
     """Where its files are looked for: in the given folder; or beside a task file of one's own, if they are there."""
     beside = benchmark.path.parent
     if folder or beside == FOLDER:
@@ -223,17 +228,10 @@ def _place(benchmark: Benchmark, folder: str) -> str:
     return str(beside) if any((beside / f"{benchmark.items}{ending}").is_file() for ending in ENDINGS) else ""
 
 
-def _offline() -> None:
-    """Before any of these packages is imported: they read the variables once."""
-    for name in QUIET:
-        os.environ.setdefault(name, "1")
-
-
 def _engine(module: str) -> Any:
-    """A module of lm-eval, quiet and offline."""
+    """A module of lm-eval, quiet."""
     import importlib
 
-    _offline()
     try:
         found = importlib.import_module(f"lm_eval.{module}")
     except ImportError:

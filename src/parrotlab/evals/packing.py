@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parrotlab.evals import sets
+from parrotlab.evals import harness, sets
 from parrotlab.evals.harness import Benchmark
 from parrotlab.text import hub
 from parrotlab.text.corpus import file_sha256
@@ -35,7 +35,7 @@ def pack(folder: Path, asked: Sequence[Benchmark], known: Mapping[str, Benchmark
             if name:
                 readers.setdefault(name, []).append(benchmark)
     for name, benchmarks in readers.items():
-        place, source = _gather(name, folder, known)
+        place, source = _gather(name, folder, known, harness.place(benchmarks[0], ""))
         relative = str(place.relative_to(folder))
         before = packed.get(relative, {})
         packed[relative] = {
@@ -77,34 +77,36 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return said
 
 
-def _gather(name: str, folder: Path, known: Mapping[str, Benchmark]) -> tuple[Path, str]:
-    """A set's file in the folder, and where it is from."""
-    fixed = sets.prompts(name, str(folder)) if name.startswith("prompts/") else None
-    try:
-        path = fixed or sets.find(name, str(folder))
-    except DataError as missing:
-        if name.startswith("prompts/"):
-            raise DataError(
-                f"the worked examples {name}.json are not in {hub.data_folder()}: put them there as "
-                '{"gsm8k": [["question", "solution"], ...]}'
-            ) from None
-        return _from_hub(name, folder, known, missing)
+def _gather(name: str, folder: Path, known: Mapping[str, Benchmark], beside: str = "") -> tuple[Path, str]:
+    """A set's file in the folder, and where it is from. Those of a task file of one's own lie ``beside`` it."""
+    fixed = name.startswith("prompts/")
+    path = sets.prompts(name, beside) if fixed else sets.look_for(name, beside)
+    if path is None and fixed:
+        raise DataError(
+            f"the worked examples {name}.json are not in {hub.data_folder()}: put them there as "
+            '{"gsm8k": [["question", "solution"], ...]}'
+        )
+    if path is None:
+        return _from_hub(name, folder, known)
     place = folder / Path(name).parent / path.name
     if path.resolve() != place.resolve():
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.with_name(f".{place.name}.unfinished")
         shutil.copyfile(path, draft)
         draft.rename(place)
-    return place, f"{name}, a file of the data folder"
+    return place, f"the file {name} of a data folder"
 
 
-def _from_hub(name: str, folder: Path, known: Mapping[str, Benchmark], missing: DataError) -> tuple[Path, str]:
+def _from_hub(name: str, folder: Path, known: Mapping[str, Benchmark]) -> tuple[Path, str]:
     """The rows of a set of the Hugging Face hub, each as its benchmark's ``row`` says, in expressions of Jinja."""
     owner, stem = Path(name).parts[0], Path(name).name
     hosts = [one.about["hub"] for one in known.values() if "hub" in one.about and one.items.startswith(f"{owner}/")]
     host = next((host for host in hosts if stem in host["files"]), None)
     if host is None:
-        raise DataError(f"{missing}; the hub has it in no form we know") from None
+        raise DataError(
+            f"there is no set {name}[.jsonl[.zst|.gz]] in {hub.data_folder()}, and the hub has it in no form we know: "
+            f"set {hub.VARIABLE} to the folder that holds it"
+        )
     import datasets
     from jinja2.nativetypes import NativeEnvironment
 

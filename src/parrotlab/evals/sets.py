@@ -11,7 +11,8 @@ A task file names one of the readers below as its ``custom_dataset`` and the fil
 
 A problem whose answer is empty (MATH's training split has two, with an empty box) cannot be graded: it is passed over.
 
-A file is looked for in the folder that is given; where none is, in the data folder (``PARROTLAB_DATA``), then from here.
+A file is looked for in the folder that is given; where none is, in the data folder
+(``PARROTLAB_DATA``), then from here.
 """
 
 from __future__ import annotations
@@ -67,15 +68,19 @@ def ending(row: Row) -> str:
 
 def find(name: str, folder: str = "") -> Path:
     """The file of a set, such as ``arc_easy/test``; its ending may be left out."""
-    for place in _places(folder):
-        for ending in hub.ENDINGS:
-            path = place / Path(f"{name}{ending}").expanduser()
-            if path.is_file():
-                return path
+    path = look_for(name, folder)
+    if path is not None:
+        return path
     raise DataError(
         f"there is no set {name}[.jsonl[.zst|.gz]] in {folder or hub.data_folder()}: set {hub.VARIABLE} to the folder "
         f"that holds it, or fetch it with `parrotlab pack FOLDER --benchmarks {name.partition('/')[0]}`"
     )
+
+
+def look_for(name: str, folder: str = "") -> Path | None:
+    """The same, or None."""
+    paths = (place / Path(f"{name}{ending}").expanduser() for place in _places(folder) for ending in hub.ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _places(folder: str) -> tuple[Path, ...]:
@@ -132,9 +137,8 @@ def shots_of(shots: str, folder: str, check: Check) -> list[Row]:
         return []
     if fixed:
         return list(_fixed(name, key, folder))
-    try:
-        path = find(name, folder)
-    except DataError:
+    path = look_for(name, folder)
+    if path is None:
         return []  # who asks for examples is told by the harness that there are none
     pool = [row for row, _ in zip(read(path, check), range(POOL))]
     return [pool[index] for index in stream("shots", name).permutation(len(pool))[:SHOWN]]
