@@ -92,7 +92,7 @@ def _examined(
     tokenizer: str,
 ) -> list[dict[str, Any]]:
     """One model's rows. Whatever is missing is found before anything is asked."""
-    from parrotlab.execution.examine import can_answer, examine, examinee, plan
+    from parrotlab.execution.examine import can_answer, examine, examinee, sittings
     from parrotlab.results.store import Store
     from parrotlab.training.devices import device
 
@@ -103,14 +103,15 @@ def _examined(
         say(f"{name} takes the longest of several choices: it has no answer to {', '.join(mute)}")
     with _bar(name, len(asked)) as (hear, advance):
         who = examinee(name, results, where, batch_tokens, tokenizer, hear)
-        plans = [plan(who, benchmark, folder, None if shots == DEFAULT else shots, limit) for benchmark in asked]
         rows = []
-        for benchmark, examination in zip(asked, plans):
-            advance(benchmark.name)
-            record = examine(who, benchmark, examination, results, where, folder)
+        for sitting in sittings(who, asked, results, folder, None if shots == DEFAULT else shots, limit):
+            advance(sitting.benchmark.name)
+            record = examine(who, sitting, results, where)
             rows.append(_row(record, results))
             if cut := record.facts["truncated_items"]:
-                say(f"{benchmark.name}: {cut} of {record.facts['items']} contexts were too long and cut from the left")
+                say(
+                    f"{sitting.benchmark.name}: {cut} of {record.facts['items']} contexts were too long and cut from the left"
+                )
     return rows
 
 

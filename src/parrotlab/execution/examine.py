@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,36 +102,53 @@ def examinee(
     return told
 
 
-def plan(
-    who: Examinee, benchmark: Benchmark, folder: str = "", shots: int | None = None, limit: int = 0
-) -> Examination:
-    """The examination as the store names it; DataError where its rows are not at hand."""
-    shots = benchmark.default_shots if shots is None else shots
-    return Examination(
-        model=who.name,
-        benchmark=benchmark.name,
-        split=benchmark.split,
-        shots=shots,
-        limit=limit,
-        data_sha256=harness.data_sha256(benchmark, folder, shots),
-        tokenizer=who.tokenizer,
-        revision=benchmark.revision,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """An examination with all that it needs."""
+
+    benchmark: Benchmark
+    examination: Examination
+    task: Any
+    """lm-eval's, its rows read and checked; None where the store has the examination."""
 
 
-def examine(
-    who: Examinee, benchmark: Benchmark, examination: Examination, store: Store, device: Device, folder: str = ""
-) -> Record:
+def sittings(
+    who: Examinee,
+    benchmarks: Sequence[Benchmark],
+    store: Store,
+    folder: str = "",
+    shots: int | None = None,
+    limit: int = 0,
+) -> list[Sitting]:
+    """The examinations of a model, before any of them begins; DataError where rows are missing or malformed."""
+    found = []
+    for benchmark in benchmarks:
+        shown = benchmark.default_shots if shots is None else shots
+        examination = Examination(
+            model=who.name,
+            benchmark=benchmark.name,
+            split=benchmark.split,
+            shots=shown,
+            limit=limit,
+            data_sha256=harness.data_sha256(benchmark, folder, shown),
+            tokenizer=who.tokenizer,
+            revision=benchmark.revision,
+        )
+        task = None if store.find(examination) else harness.task(benchmark, folder, shown)
+        found.append(Sitting(benchmark=benchmark, examination=examination, task=task))
+    return found
+
+
+def examine(who: Examinee, sitting: Sitting, store: Store, device: Device) -> Record:
     """What the store holds of the examination; the model is asked where it holds nothing."""
-    found = store.find(examination)
-    if found is not None:
-        return found
-    with store.workshop(fingerprint(examination)):
+    benchmark, examination, task = sitting.benchmark, sitting.examination, sitting.task
+    with contextlib.ExitStack() as lock:
+        if task is not None:
+            lock.enter_context(store.workshop(fingerprint(examination)))
         found = store.find(examination)  # another process may have just finished it
         if found is not None:
             return found
         started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-        task = harness.task(benchmark, folder, examination.shots)
         asked = harness.ask(who.model(benchmark, task), benchmark, task, examination.limit, who.step)
         facts = {
             "started": started.isoformat(timespec="seconds"),
