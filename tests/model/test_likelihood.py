@@ -73,11 +73,17 @@ def test_common_is_the_number_of_equal_tokens_at_the_beginning():
     assert common(one, one[:0]) == 0
 
 
-def test_a_batch_with_its_padding_is_bounded_and_every_row_is_in_one():
+@pytest.mark.parametrize("enough", [1, 20, 1000])
+def test_a_batch_with_its_padding_is_bounded_and_every_row_is_in_one(enough):
     lengths = [3, 50, 7, 7, 1, 30]
-    found = list(batches(lengths, 40))
+    found = list(batches(lengths, 40, enough))
     assert sorted(index for batch in found for index in batch) == list(range(6))
     assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= 40 for batch in found)
+
+
+def test_a_batch_that_is_large_enough_takes_no_row_that_is_much_shorter():
+    assert list(batches([16, 16, 15, 13, 4, 4], 1000, 16)) == [[0, 1, 2], [3], [4, 5]]
+    assert list(batches([16, 16, 15, 13, 4, 4], 1000, 1000)) == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_no_text_no_likelihood():

@@ -31,7 +31,8 @@ def generate(
     """The index of each prompt and its new tokens, at most ``most``, as they are over; the longest prompts first."""
     prefix = shared_prefix(model, prompts, min((len(prompt) - 1 for prompt in prompts), default=0))
     rest = [prompt[prefix.length :] for prompt in prompts]
-    for batch in batches([len(tokens_T) + most for tokens_T in rest], batch_tokens):
+    # Decoding is the larger part of the work, and of it nothing is padded: no batch ends before it is full.
+    for batch in batches([len(tokens_T) + most for tokens_T in rest], batch_tokens, batch_tokens):
         for place, tokens in _generate(model, prefix, [rest[index] for index in batch], most, over):
             yield batch[place], tokens
 

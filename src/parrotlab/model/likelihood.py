@@ -21,6 +21,10 @@ BATCH_TOKENS = 16_384
 """Of one forward pass, at most; it bounds memory and changes nothing else."""
 LOGITS = 1 << 22
 """Computed at a time, at most: on a CPU they then stay near it for the passes that follow."""
+PADDED = 1 / 8
+"""Of a row, at most, where there is enough else to do."""
+ENOUGH = {"cpu": 1 << 9, "cuda": 1 << 14}
+"""Tokens of a forward pass that keep a device busy."""
 ALIGNED = 8
 """Kernels of a GPU want rows of masks of a multiple of so many columns."""
 
@@ -65,7 +69,7 @@ def likelihoods(
         model, [text.tokens_T[:-1] for text in texts], min((len(t.tokens_T) - t.asked - 1 for t in texts), default=0)
     )
     rows = [_row(group, prefix.length) for group in groups]
-    for batch in batches([len(row.tokens_T) for row in rows], batch_tokens):
+    for batch in batches([len(row.tokens_T) for row in rows], batch_tokens, enough(model)):
         columns = len(rows[batch[0]].tokens_T)
         columns += -columns % ALIGNED if device.type == "cuda" else 0
         tokens_BT = np.zeros((len(batch), columns), dtype=np.int64)
@@ -108,16 +112,26 @@ def common(one_T: np.ndarray, other_T: np.ndarray) -> int:
     return int(differ_T.argmax()) if differ_T.any() else length
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of rows, the longest first, in batches of at most so many tokens with their padding, one row at least."""
+def batches(lengths: Sequence[int], batch_tokens: int, enough: int) -> Iterator[list[int]]:
+    """Indices of rows, the longest first, in batches of at most so many tokens with their padding, one row at least.
+
+    A batch that has ``enough`` tokens to keep its device busy takes no row that would be padded by much.
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+        longest = lengths[batch[0]] if batch else 0
+        padded = len(batch) * longest >= enough and lengths[index] < (1 - PADDED) * longest
+        if batch and (padded or (len(batch) + 1) * longest > batch_tokens):
             yield batch
             batch = []
         batch.append(index)
     if batch:
         yield batch
+
+
+def enough(model: LanguageModel) -> int:
+    """Tokens of a forward pass that keep the model's device busy."""
+    return ENOUGH["cuda" if model.embedding_VD.is_cuda else "cpu"]
 
 
 def _row(group: Sequence[Text], prefix: int) -> _Row:
