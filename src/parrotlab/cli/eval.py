@@ -108,10 +108,9 @@ def _examined(
             advance(sitting.benchmark.name)
             record = examine(who, sitting, results, where)
             rows.append(_row(record, results))
-            if cut := record.facts["truncated_items"]:
-                say(
-                    f"{sitting.benchmark.name}: {cut} of {record.facts['items']} contexts were too long and cut from the left"
-                )
+            cut, items = record.facts["truncated_items"], record.facts["items"]
+            if cut:
+                say(f"{sitting.benchmark.name}: {cut} of {items} contexts were too long and cut from the left")
     return rows
 
 
