@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -42,3 +44,16 @@ def test_many_at_once_say_what_each_says_alone(model, prefix, batch_tokens, over
 
 def test_no_prompt_no_answer():
     assert list(generate(MODELS["dense"], [], MOST, lambda said: False)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@EACH
+@pytest.mark.parametrize("prefix", [0, 20])
+def test_a_gpu_says_what_a_cpu_says(model, prefix):
+    asked, there = prompts(prefix), copy.deepcopy(model).cuda()
+    expected = dict(generate(model, asked, MOST, lambda said: said[-1] < 5))
+    assert dict(generate(there, asked, MOST, lambda said: said[-1] < 5)) == expected
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        rounded = dict(generate(there, asked, MOST, lambda said: said[-1] < 5))
+    assert np.mean([rounded[index][0] == said[0] for index, said in expected.items()]) > 0.7

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -82,9 +84,23 @@ def test_a_batch_with_its_padding_is_bounded_and_every_row_is_in_one(enough):
 
 
 def test_a_batch_that_is_large_enough_takes_no_row_that_is_much_shorter():
-    assert list(batches([16, 16, 15, 13, 4, 4], 1000, 16)) == [[0, 1, 2], [3], [4, 5]]
+    assert list(batches([16, 16, 15, 13, 4, 4], 1000, 8)) == [[0, 1, 2], [3], [4, 5]]
     assert list(batches([16, 16, 15, 13, 4, 4], 1000, 1000)) == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_no_text_no_likelihood():
     assert list(likelihoods(MODELS["dense"], [])) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@EACH
+@pytest.mark.parametrize(("precision", "nats"), [(torch.float32, 1e-3), (torch.bfloat16, 0.3)])
+@pytest.mark.parametrize("prefix", [0, 20])
+def test_a_gpu_finds_the_likelihoods_that_a_cpu_finds(model, precision, nats, prefix):
+    groups = [group(number, prefix) for number in range(40)]
+    there = copy.deepcopy(model).cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        found = dict(likelihoods(there, groups))
+    for index, expected in likelihoods(model, groups):
+        assert [one.nats for one in found[index]] == pytest.approx([one.nats for one in expected], abs=nats)
