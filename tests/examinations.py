@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
-from parrotlab.evals import answers
+from parrotlab.evals import answers, item_scores
 from parrotlab.evals.answers import Answer
 from parrotlab.evals.examination import Examination
 from parrotlab.evals.scoring import scores
@@ -20,9 +21,20 @@ CHOICES = 4
 
 
 def examine(
-    store: Store, model: str, benchmark: str, skill: float, *, split: str = "test", items: int = 100, shots: int = 0
+    store: Store,
+    model: str,
+    benchmark: str,
+    skill: float,
+    *,
+    split: str = "test",
+    items: int = 100,
+    shots: int = 0,
+    kept: Callable[[dict[str, float]], dict[str, float]] | None = None,
 ) -> Record:
-    """A model that knows an item with probability ``skill`` and otherwise guesses or errs, as its stored record."""
+    """A model that knows an item with probability ``skill`` and otherwise guesses or errs, as its stored record.
+
+    What ``kept`` makes of each answer's scores is kept beside the answers.
+    """
     examination = Examination(
         model=model,
         benchmark=benchmark,
@@ -34,15 +46,10 @@ def examine(
         revision=1,
     )
     given = [answer(model, benchmark, split, item, skill) for item in range(items)]
-    return store.write(
-        examination,
-        "complete",
-        "",
-        {},
-        {},
-        measurements(benchmark, split, given),
-        {answers.FILE: answers.encode(given)},
-    )
+    files = {answers.FILE: answers.encode(given)}
+    if kept is not None:
+        files[item_scores.FILE] = item_scores.encode(given, [kept(scores(each)) for each in given])
+    return store.write(examination, "complete", "", {}, {}, measurements(benchmark, split, given), files)
 
 
 def answer(model: str, benchmark: str, split: str, item: int, skill: float) -> Answer:

@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from examinations import examine
 
-from parrotlab.analysis.benchmarks import ALL_MATH, GUESS, benchmark_scores, group_scores, held_out, train_test_gaps
+from parrotlab.analysis.benchmarks import (
+    ALL_MATH,
+    GUESS,
+    benchmark_scores,
+    group_scores,
+    held_out,
+    parts_of_gaps,
+    parts_of_groups,
+    train_test_gaps,
+)
 from parrotlab.evals.item_scores import item_scores
 from parrotlab.results.store import Store
 
@@ -73,20 +82,30 @@ def test_a_model_that_lacks_a_benchmark_has_no_average_and_it_is_told_which(stor
     assert groups.loc["hf:a/b", "missing"] == ""
 
 
+def test_a_benchmark_that_only_models_from_elsewhere_took_does_not_count(store):
+    examine(store, "hf:a/b", "triviaqa", 0.8)
+    examine(store, "hf:a/b", "nq_open", 0.2)
+    examine(store, "hf:c/d", "triviaqa", 0.8)
+    scores = held_out(scores_of(store))
+    scores["family"] = scores["model"].map({"hf:a/b": "other", "hf:c/d": "dense"})
+    assert group_scores(scores)["benchmarks"].tolist() == [1, 1]
+    assert parts_of_groups(scores)["part"].unique().tolist() == ["triviaqa"]
+
+
 def test_the_gap_is_the_training_splits_score_less_the_tests_and_none_where_both_are_alike(store):
     for benchmark, train in (("gsm8k", 0.9), ("math", 0.3)):
         examine(store, "hf:a/b", f"{benchmark}_train", train, split="train", items=300)
         examine(store, "hf:a/b", benchmark, 0.3, items=300)
-    gaps = train_test_gaps(scores_of(store)).set_index("group")
+    gaps = train_test_gaps(parts_of_gaps(scores_of(store))).set_index("group")
     assert gaps.loc["gsm8k", "score"] == pytest.approx(gaps.loc["gsm8k", "train"] - gaps.loc["gsm8k", "test"])
     assert gaps.loc["gsm8k", "low"] > 0.4
     assert gaps.loc["math", "low"] < 0 < gaps.loc["math", "high"]
     assert gaps.loc[ALL_MATH, "score"] == pytest.approx(gaps.loc[["gsm8k", "math"], "score"].mean())
-    assert len(gaps) == 3
+    assert len(gaps) == 3  # each alone, and both together
 
 
 def test_nothing_examined_gives_empty_tables(store):
     scores = scores_of(store)
     assert scores.empty
     assert group_scores(held_out(scores)).empty
-    assert train_test_gaps(scores).empty
+    assert train_test_gaps(parts_of_gaps(scores)).empty

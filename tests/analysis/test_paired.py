@@ -12,6 +12,7 @@ from parrotlab.analysis.paired import (
     combination,
     detectable,
     difference,
+    gain,
     mcnemar,
     mean,
 )
@@ -126,3 +127,18 @@ def test_scores_that_cannot_be_compared_are_refused_with_the_numbers():
         mean(np.array([0.0, 1.5]))
     with pytest.raises(ValueError, match="one is nan"):
         mean(np.array([np.nan]))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (3, 1), (30, 50)])
+def test_the_interval_of_gains_is_that_of_agresti_and_min(gained, lost):
+    items = 200
+    found = gain(np.array([1.0] * gained + [-1.0] * lost + [0.0] * (items - gained - lost)))
+    up, down, all_ = gained + 0.5, lost + 0.5, items + 2  # half an item to each of the four cells
+    half = stats.norm.ppf(0.975) * math.sqrt(up + down - (up - down) ** 2 / all_) / all_
+    assert (found.low, found.high) == pytest.approx(((up - down) / all_ - half, (up - down) / all_ + half))
+    assert found.value == (gained - lost) / items
+
+
+def test_gains_of_no_item_are_refused():
+    with pytest.raises(ValueError, match="no items that all answered"):
+        gain(np.array([]))

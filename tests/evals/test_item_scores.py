@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 from examinations import examine
 
@@ -30,6 +31,22 @@ def test_a_mode_reads_one_score_of_each_item_and_the_oracle_has_them_all(store, 
     rows = rescored(store, mode)
     assert len(rows) == 2 * 3
     assert {row["score"] for row in rows if row["model"] == "oracle"} == {1.0}
+
+
+def test_kept_scores_are_read_and_rescoring_does_not_read_them(tmp_path):
+    store = Store(tmp_path)
+    examine(store, "hf:a/b", "gsm8k", 0.5, kept=lambda scores: dict.fromkeys(scores, 0.125))
+    assert set(item_scores(store)["score"]) == {0.125}
+    assert set(item_scores(store, again=True)["score"]) == {0.0, 1.0}
+    assert {row["stored"] for row in rescored(store, None)} != {0.125}
+
+
+def test_kept_scores_are_those_of_the_answers(store, tmp_path):
+    kept = Store(tmp_path / "kept")
+    for benchmark in BENCHMARKS:
+        examine(kept, "oracle", benchmark, 1.0, items=40, kept=dict)
+        examine(kept, "hf:somebody/something", benchmark, 0.4, items=40, kept=dict)
+    pd.testing.assert_frame_equal(item_scores(kept), item_scores(store))
 
 
 def test_chance_is_that_of_a_guess_among_the_choices(store):

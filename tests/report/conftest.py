@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from examinations import answer, examine
 
 from parrotlab.analysis.points import Score
+from parrotlab.evals.exposure import FILE as EXPOSURES
+from parrotlab.evals.exposure import Exposure, Sought, encode
 from parrotlab.model.attention import Attention
 from parrotlab.model.count import count
 from parrotlab.model.feedforwards.dense import Dense
@@ -132,7 +135,7 @@ def studies():
     }
 
 
-def fill(store, runs):
+def fill(store, runs, measured=lambda run, counts: measurements(run, counts)):
     """Writes the runs as if they had been trained."""
     for run in runs:
         counts = count(run.model, 40)
@@ -140,7 +143,7 @@ def fill(store, runs):
         failed = run.recipe.learning_rate == FAILING
         reason = "diverged at step 120: loss is nan" if failed else ""
         store.write(
-            run, "failed" if failed else "complete", reason, row, FACTS, [] if failed else measurements(run, counts)
+            run, "failed" if failed else "complete", reason, row, FACTS, [] if failed else measured(run, counts)
         )
 
 
@@ -150,6 +153,64 @@ def store(studies, tmp_path_factory):
     for study in studies.values():
         fill(store, study.runs("laptop")[:-1])  # the last is missing
     return store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    corpus: str = "small"
+
+
+def language(run, counts):
+    """The better, the more a model can use, experts a little less."""
+    used = (counts.total * counts.active) ** 0.5
+    yield from measurements(run, counts)
+    yield _measurement("perplexity", "perplexity", 400 * used**-0.25, split="test", step=STEPS)
+
+
+def language_runs(scale):
+    """Of each design one seed; of mixtures those of one width."""
+    return tuple(run for run in runs_of(Language())[::2] if run.model.width != 32 or run.model.feedforward == Dense())
+
+
+BENCHMARKS = {"triviaqa": 0.1, "nq_open": 0.05, "arc_easy": 0.0, "piqa": 0.0, "gsm8k": 0.02}
+"""By how much each doubling of a model's parameters raises its skill. Choices stay at chance."""
+
+
+@pytest.fixture(scope="session")
+def examined(tmp_path_factory):
+    """A store of language models and their examinations: knowledge grows with the total, choices are guessed."""
+    store = Store(tmp_path_factory.mktemp("examined"))
+    runs = language_runs("laptop")
+    fill(store, runs, language)
+    for run in (run for run in runs if run.recipe.learning_rate != FAILING):
+        doublings = np.log2(count(run.model, 40).total / 1500)
+        for benchmark, slope in BENCHMARKS.items():
+            examine(store, run.fingerprint, benchmark, slope * doublings, items=200)
+        examine(store, run.fingerprint, "gsm8k_train", 0.04 * doublings, split="train", items=200)
+        examine(store, run.fingerprint, "facts", 0.1 * doublings, items=200)
+    for benchmark in (*BENCHMARKS, "facts"):
+        for model, skill in (("oracle", 1.0), ("random", 0.0), ("majority", 0.02)):
+            examine(store, model, benchmark, skill, items=200)
+    counted = [Sought(answer("", "facts", "test", item, 0).item, ()) for item in range(200)]
+    exposure = Exposure(file="facts", data_sha256="0" * 64, corpus="small", corpus_sha256="0" * 64, revision=1)
+    exposures = encode(counted, np.arange(200) // 2)
+    store.write(exposure, "complete", "", {}, FACTS, [], {EXPOSURES: exposures})
+    return store
+
+
+@pytest.fixture(scope="session")
+def studied():
+    """The study of that store's runs."""
+    study = _study(Language(), "What do experts buy of language?")
+    return {"language": dataclasses.replace(study, runs=language_runs)}
+
+
+@pytest.fixture(scope="session")
+def examined_folder(examined, studied, tmp_path_factory):
+    """The report of that store, of a study of its runs."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    write_report(examined, studied, "laptop", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

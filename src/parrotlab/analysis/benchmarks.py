@@ -43,7 +43,8 @@ GUESS = "uniform guess"
 
 SETTING = ["split", "shots", "limit", "data_sha256", "revision"]
 """What two examinations of one benchmark must share to be compared."""
-MODEL = ["model", "label", "family", "width", "experts", "active_experts", "total", "active", "seed"]
+MODEL = ["model", "trained_on", "label", "family", "width", "experts", "active_experts", "total", "active", "seed"]
+"""``trained_on`` is the task in words; models are compared with those that were trained on the same alone."""
 VALUES = ["score", "low", "high"]
 COLUMNS = ["benchmark", "group", *SETTING, *MODEL, "metric", *VALUES, "count", "floor", "floor_by"]
 
@@ -85,15 +86,16 @@ def held_out(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def group_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row for each group and model: the macro-average over the group's benchmarks that any model took.
+    """One row for each group and model: the macro-average over the group's benchmarks.
 
-    ``scores`` holds one row for each benchmark and model (``held_out``). A model that lacks one of the benchmarks has
-    no score: ``missing`` names them. Columns: group, ``MODEL``, score, low, high, floor, above_floor, benchmarks,
-    missing.
+    ``scores`` holds one row for each benchmark and model (``held_out``). A benchmark counts if any of our own runs took
+    it, or anyone where there are none. A model that lacks one has no score: ``missing`` names them. Columns: group,
+    ``MODEL``, score, low, high, floor, above_floor, benchmarks, missing.
     """
     rows = []
+    counting = _counting(scores)
     for group in AVERAGED:
-        of_group = scores.loc[scores["group"] == group]
+        of_group = counting.loc[counting["group"] == group]
         asked = sorted(set(of_group["benchmark"]))
         for _, own in of_group.groupby("model", sort=False):
             missing = sorted(set(asked) - set(own["benchmark"]))
@@ -109,28 +111,44 @@ def group_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def train_test_gaps(scores: pd.DataFrame) -> pd.DataFrame:
-    """What a model scores more on the training split of a mathematical benchmark than on its test split (figure 5).
+def parts_of_groups(scores: pd.DataFrame) -> pd.DataFrame:
+    """What enters each group's mean, for ``matched.against_dense``; ``scores`` is ``held_out``."""
+    parts = _counting(scores)
+    return parts.assign(part=parts["benchmark"], weight=1 / parts.groupby("group")["benchmark"].transform("nunique"))
 
-    ``scores`` is ``benchmark_scores``. One row for each benchmark and model, and for each model their mean over all
-    benchmarks that any model took on both splits, as group ``ALL_MATH``. Columns: group, ``MODEL``, train, test, score
-    (the gap), low, high.
+
+def parts_of_gaps(scores: pd.DataFrame) -> pd.DataFrame:
+    """What enters the gap between training and test problems, as group ``ALL_MATH``, and of several each alone too.
+
+    ``scores`` is ``benchmark_scores``; of the mathematical benchmarks those count that models took on both splits.
     """
     ours = scores.loc[(scores["group"] == MATH) & ~scores["model"].isin(REFERENCES)]
-    rows: list[dict[str, Any]] = []
-    for benchmark, of_benchmark in ours.groupby("benchmark"):
-        train, test = _usual(of_benchmark.loc[of_benchmark["split"] == "train"]), held_out(of_benchmark)
-        for _, pair in train.merge(test, on="model", suffixes=("_train", "")).iterrows():
-            seen, unseen = (Estimate(*(float(pair[f"{name}{end}"]) for name in VALUES)) for end in ("_train", ""))
-            gap = combination([seen, unseen], [1, -1])
-            rows.append(_gap_row(str(benchmark), pair, seen.value, unseen.value, gap))
-    benchmarks = {row["group"] for row in rows}
-    for model in dict.fromkeys(row["model"] for row in rows) if len(benchmarks) > 1 else ():
-        own = [row for row in rows if row["model"] == model]
-        if len(own) == len(benchmarks):
-            gap = average([Estimate(*(row[name] for name in VALUES)) for row in own])
-            train_test = (float(np.mean([row[split] for row in own])) for split in ("train", "test"))
-            rows.append(_gap_row(ALL_MATH, own[0], *train_test, gap))
+    train, test = _usual(ours.loc[ours["split"] == "train"]), held_out(ours)
+    both = sorted(set(train["benchmark"]) & set(test["benchmark"]))
+    parts = pd.concat([train.assign(weight=1.0), test.assign(weight=-1.0)])
+    parts = parts.loc[parts["benchmark"].isin(both)]
+    parts["part"] = parts["benchmark"] + " " + parts["split"]
+    together = parts.assign(group=ALL_MATH, weight=parts["weight"] / max(1, len(both)))
+    alone = parts.assign(group=parts["benchmark"]) if len(both) > 1 else parts.iloc[:0]
+    return pd.concat([together, alone], ignore_index=True)
+
+
+def train_test_gaps(parts: pd.DataFrame) -> pd.DataFrame:
+    """What a model scores more on training problems of mathematics than on test problems (figure 5).
+
+    ``parts`` is ``parts_of_gaps``. One row for each group of it and model that took all its parts. Columns: group,
+    ``MODEL``, train, test, score (the gap), low, high.
+    """
+    rows = []
+    for group, of_group in parts.groupby("group", sort=False):
+        for _, own in of_group.groupby("model", sort=False):
+            if len(own) < of_group["part"].nunique():
+                continue
+            gap = combination(estimates(own), own["weight"].tolist())
+            seen = own["weight"] > 0
+            means = {"train": own.loc[seen, "score"].mean(), "test": own.loc[~seen, "score"].mean()}
+            about = {name: own[name].iloc[0] for name in MODEL}
+            rows.append({"group": group} | about | means | dict(zip(VALUES, (gap.value, gap.low, gap.high))))
     return pd.DataFrame(rows, columns=["group", *MODEL, "train", "test", *VALUES])
 
 
@@ -139,21 +157,17 @@ def estimates(rows: pd.DataFrame) -> list[Estimate]:
     return [Estimate(*map(float, row)) for row in rows[VALUES].to_numpy()]
 
 
-def _gap_row(group: str, model: Any, train: float, test: float, gap: Estimate) -> dict[str, Any]:
-    about = {name: model[name] for name in MODEL}
-    return {"group": group} | about | {"train": train, "test": test} | dict(zip(VALUES, (gap.value, gap.low, gap.high)))
-
-
 def _model(about: dict[str, Any], run: dict[str, Any] | None) -> dict[str, Any]:
     """Who was examined: a stored run with its design, or a model from elsewhere with its name and size."""
     if run is None or about["model"] in REFERENCES:
         sizes = {"total": about.get("total_parameters", np.nan), "active": about.get("active_parameters", np.nan)}
         family = "reference" if about["model"] in REFERENCES else "other"
-        unknown = {"width": np.nan, "experts": np.nan, "active_experts": np.nan, "seed": np.nan}
+        unknown = {"trained_on": "", "width": np.nan, "experts": np.nan, "active_experts": np.nan, "seed": np.nan}
         return {"model": about["model"], "label": about["model"], "family": family} | unknown | sizes
     dense = run["model.feedforward.type"] == "Dense"
     return {
         "model": about["model"],
+        "trained_on": run["task.type"],
         "label": label(run),
         "family": "dense" if dense else "moe",
         "width": run["model.width"],
@@ -175,6 +189,18 @@ def _with_floors(scores: pd.DataFrame) -> pd.DataFrame:
     joined["floor"] = joined["floor"].mask(higher, joined["best"])
     joined["floor_by"] = joined["floor_by"].mask(higher, joined["best_by"])
     return joined.drop(columns=["best", "best_by"])
+
+
+def _counting(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of benchmarks that enter their group's mean."""
+    averaged = scores.loc[scores["group"].isin(AVERAGED)]
+    ours = averaged.loc[averaged["family"].isin(("dense", "moe"))]
+    taken = ours.groupby("group")["benchmark"].agg(set)
+    counts = [
+        group not in taken.index or name in taken[group]
+        for group, name in zip(averaged["group"], averaged["benchmark"])
+    ]
+    return averaged.loc[np.array(counts, dtype=bool)]
 
 
 def _usual(scores: pd.DataFrame) -> pd.DataFrame:

@@ -78,6 +78,19 @@ def difference(one_I: np.ndarray, other_I: np.ndarray) -> Difference:
     return Difference(float(gains_I.mean()), low, high, p, len(gains_I), detectable(float(gains_I.std()), len(gains_I)))
 
 
+def gain(gains_I: np.ndarray) -> Estimate:
+    """The mean of gains in -1 to 1 with the interval of Agresti and Min (2005, Stat. Med. 24:729).
+
+    It imagines two more items, one gained and one lost, and so stays honest where few items differ or none.
+    """
+    if not len(gains_I):
+        raise ValueError("there are no items that all answered")
+    items = len(gains_I) + 2
+    middle = float(gains_I.sum()) / items
+    half = Z * math.sqrt(((float((gains_I**2).sum()) + 1) / items - middle**2) / items)
+    return Estimate(float(gains_I.mean()), middle - half, middle + half)
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """The exact two-sided p of McNemar's test: how likely are so uneven numbers if each item was a fair coin?
 

@@ -43,7 +43,9 @@ def rescored(store: Any, mode: Literal["strict", "flexible", "normalised"] | Non
     examined = store.examinations().set_index("fingerprint")
     measured = store.measurements().to_pandas().set_index(["fingerprint", "metric"])["value"]
     rows = []
-    for (fingerprint, metric), items in item_scores(store, mode).groupby(["fingerprint", "metric"], sort=False):
+    for (fingerprint, metric), items in item_scores(store, mode, again=True).groupby(
+        ["fingerprint", "metric"], sort=False
+    ):
         found = mean(items["score"].to_numpy())
         rows.append(
             {name: examined.loc[fingerprint, name] for name in ("model", "benchmark", "split")}

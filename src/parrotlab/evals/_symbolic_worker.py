@@ -57,7 +57,7 @@ def _without_eval() -> None:
 
     for module in (parser, expressions, latex):
         assert hasattr(module, "parse_expr"), f"{module.__name__} reads expressions in another way than it did"
-        module.parse_expr = number
+        setattr(module, "parse_expr", number)  # noqa: B010 # a type checker knows these modules better than we
     parser.eval_expr = number
 
 

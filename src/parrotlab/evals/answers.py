@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +62,8 @@ def encode(answers: Iterable[Answer]) -> bytes:
 
 def decode(data: bytes) -> list[Answer]:
     """The answers that ``encode`` wrote."""
-    rows = pq.ParquetFile(io.BytesIO(data)).read().cast(SCHEMA).to_pylist()
-    lists = {field.name for field in fields(Answer) if str(field.type).startswith("tuple")}
-    return [Answer(**{name: tuple(value) if name in lists else value for name, value in row.items()}) for row in rows]
+    rows: list[dict[str, Any]] = pq.ParquetFile(io.BytesIO(data)).read().cast(SCHEMA).to_pylist()
+    lists = [field.name for field in fields(Answer) if str(field.type).startswith("tuple")]
+    for row in rows:
+        row |= {name: tuple(row[name]) for name in lists}
+    return [Answer(**row) for row in rows]

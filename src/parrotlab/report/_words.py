@@ -27,6 +27,16 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def score(value: float | None) -> str:
+    """A score in 0-1 with three digits behind the point."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def gain(value: float | None) -> str:
+    """A difference of scores with its sign: +0.041, −0.003."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
+
+
 def rate_text(row: Mapping[str, Any]) -> str:
     """The rate, or the bound that stands for it."""
     return {"at least": "≥ ", "at most": "≤ ", "": ""}[row["bound"]] + _rate(row["rate"])

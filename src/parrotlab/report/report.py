@@ -24,9 +24,10 @@ from parrotlab.figures.learning_curves import learning_curves
 from parrotlab.figures.picture import Picture, save, themed
 from parrotlab.figures.score_by_parameters import score_by_parameters
 from parrotlab.figures.style import COLOURS
+from parrotlab.report import _benchmarks as examined
 from parrotlab.report import _contents as contents
 from parrotlab.report import _theory as theory
-from parrotlab.report._words import number, si
+from parrotlab.report._words import gain, number, score, si
 from parrotlab.results.store import Store
 from parrotlab.studies.study import Scale, Study
 
@@ -47,6 +48,8 @@ def write_report(store: Store, studies: Mapping[str, Study], scale: Scale, folde
         pd.concat([part.rates for part in contents.parts(sections)], ignore_index=True)
     )
     pictures["equal_total"] = equal_total(theory.curve())
+    benchmarks = examined.gathered(store, table)
+    pictures |= benchmarks.pictures if benchmarks else {}
     drawings = {}
     for name, picture in pictures.items():
         vector, *_ = save(picture, folder / "figures" / name)
@@ -61,6 +64,8 @@ def write_report(store: Store, studies: Mapping[str, Study], scale: Scale, folde
         "bits": contents.bits_rows(sections),
         "books": [row for section in sections for row in section.books.to_dict("records")],
         "widths": contents.width_rows(sections),
+        "benchmarks": benchmarks,
+        "benchmark_captions": examined.CAPTIONS,
         "checks": theory.rows(theory.checks()),
         "checked": theory.tally(theory.checks()),
         "drawings": drawings,
@@ -111,5 +116,5 @@ def _rendered(template: str, words: Mapping[str, object]) -> str:
         trim_blocks=False,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"si": si, "number": number}
+    environment.filters |= {"si": si, "number": number, "score": score, "gain": gain}
     return environment.get_template(template).render(**words, colours=COLOURS, symbols=SYMBOLS, known=KNOWN)
