@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the studies train on a CPU: a thread a process
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 import argparse
 import itertools

@@ -10,6 +10,7 @@ from shelves import Shelf, sentences
 
 from parrotlab import cli
 from parrotlab.evals import answers, harness
+from parrotlab.evals.item_scores import item_scores
 from parrotlab.evals.loss import Loss
 from parrotlab.results.store import Store
 from parrotlab.run import Run, execute
@@ -74,6 +75,8 @@ def test_a_stored_run_is_asked_once_and_every_answer_is_kept(trained, tmp_path, 
     assert json.loads(said(capsys, 0, *command, "--json").out) == rows_
     assert len(store.runs()) == 1
     assert len(store.examinations()) == 2
+    kept, again = (item_scores(store, again=again) for again in (False, True))
+    assert kept.equals(again)
 
 
 def test_all_benchmarks_are_asked_of_a_pack_and_of_nothing_else(data, tmp_path, capsys, monkeypatch):

@@ -75,6 +75,8 @@ class Asked:
     """What became of asking a model a benchmark."""
 
     answers: tuple[Answer, ...]
+    scores: tuple[dict[str, float], ...]
+    """Of each answer, by metric."""
     measurements: tuple[Measurement, ...]
 
 
@@ -162,6 +164,7 @@ def task(benchmark: Benchmark, folder: str = "", shots: int | None = None) -> An
     said = _engine("tasks._yaml_loader").load_yaml(benchmark.path)
     said["dataset_kwargs"] = said["dataset_kwargs"] | {"folder": place(benchmark, folder)}
     said["num_fewshot"] = shots
+    said["doc_to_text"] = _compiled(said["doc_to_text"])
     for name in ("tag", "group"):
         said.pop(name, None)
     made = _engine("api.task").ConfigurableTask(config=said)
@@ -199,7 +202,8 @@ def ask(model: Any, benchmark: Benchmark, asked: Any, limit: int = 0, step: int 
         )
         for metric in benchmark.metrics
     )
-    return Asked(answers=answers, measurements=measurements)
+    scores = tuple({metric: float(sample[metric]) for metric in sample["metrics"]} for sample in samples)
+    return Asked(answers=answers, scores=scores, measurements=measurements)
 
 
 def most_common(benchmark: Benchmark, asked: Any) -> str:
@@ -226,6 +230,14 @@ def place(benchmark: Benchmark, folder: str) -> str:
     if folder or beside == FOLDER:
         return folder
     return str(beside) if any((beside / f"{benchmark.items}{ending}").is_file() for ending in ENDINGS) else ""
+
+
+def _compiled(template: Any) -> Any:
+    """A template of lm-eval as a function of a row: lm-eval itself compiles it anew for every row and example."""
+    if not isinstance(template, str) or "{" not in template:
+        return template
+    compiled = _engine("utils").env.from_string(template)
+    return lambda row: compiled.render(**row)
 
 
 def _engine(module: str) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parrotlab.evals import answerers, answers, harness
+from parrotlab.evals import answerers, answers, harness, item_scores
 from parrotlab.evals.examination import Examination
 from parrotlab.evals.harness import Benchmark
 from parrotlab.model.attention import Attention
@@ -164,7 +164,10 @@ def examine(who: Examinee, sitting: Sitting, store: Store, device: Device) -> Re
             who.counts,
             facts | device.facts() | provenance(),
             asked.measurements,
-            {answers.FILE: answers.encode(asked.answers)},
+            {
+                answers.FILE: answers.encode(asked.answers),
+                item_scores.FILE: item_scores.encode(asked.answers, asked.scores),
+            },
         )
 
 
