@@ -7,6 +7,7 @@ for Hugging Face models cuts them, so that both give the same answers on the sam
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -133,7 +134,7 @@ class Stops:
     def __init__(self, tokenizer: Tokenizer, until: Sequence[str]) -> None:
         self.tokenizer, self.until = tokenizer, [stop for stop in until if stop]
         last = {stop[-1] for stop in self.until}
-        pieces = [tokenizer.decode(np.array([token])) for token in range(tokenizer.vocabulary)]
+        pieces = _pieces(tokenizer)
         # A stop is complete only with a token that has its last character; halves of a character may hold anything.
         self.may_end = np.array([bool(last & set(piece)) or "�" in piece for piece in pieces])
         self.window = 2 + 4 * max((len(stop) for stop in self.until), default=0)
@@ -156,3 +157,9 @@ class Stops:
         for stop in self.until:
             text = text.partition(stop)[0]
         return text
+
+
+@functools.lru_cache(maxsize=4)
+def _pieces(tokenizer: Tokenizer) -> list[str]:
+    """The text of each token alone."""
+    return [tokenizer.decode(np.array([token])) for token in range(tokenizer.vocabulary)]
