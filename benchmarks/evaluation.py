@@ -73,7 +73,7 @@ CHOICES = (
     Question("arc_challenge", 25, 8),
 )
 """Without examples, as small models are asked, and with those of the Open LLM Leaderboard."""
-TEXTS = (Question("triviaqa", 5, 48), Question("gsm8k", 8, 12))
+TEXTS = (Question("triviaqa", 5, 48), Question("gsm8k", 8, 32))
 
 
 def designs(width: int, layers: int) -> dict[str, Transformer]:
