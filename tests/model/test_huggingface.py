@@ -210,3 +210,18 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_refused(words, reason, tmp_p
 def test_a_word_that_is_no_token_is_an_error(mixtral):
     with pytest.raises(Exception, match="UNK"):
         transformers.AutoTokenizer.from_pretrained(mixtral)("61")
+
+
+def test_an_exported_tokenizer_says_which_token_ends_a_text(tmp_path):
+    model = trained(DESIGNS["mistral"])
+    words = json.loads(huggingface.decimal_tokenizer(VOCABULARY))
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    words["added_tokens"] = [{"id": 60, "content": "</s>", "special": True, **flags}]
+    words["model"]["vocab"] = {
+        ("</s>" if word == "60" else word): token for word, token in words["model"]["vocab"].items()
+    }
+    export(model, tmp_path / "out", tokenizer=json.dumps(words))
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").eos_token_id == 60
+    assert transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == 60
+    export(model, tmp_path / "plain")
+    assert transformers.GenerationConfig.from_pretrained(tmp_path / "plain").eos_token_id is None

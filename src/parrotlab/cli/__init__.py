@@ -15,9 +15,11 @@ import tyro
 from parrotlab import __version__
 from parrotlab.cli._show import complain, say
 from parrotlab.cli._train import INTERRUPTED
+from parrotlab.cli.eval import evaluate
 from parrotlab.cli.export import export
 from parrotlab.cli.exposure import exposure
 from parrotlab.cli.import_ import import_
+from parrotlab.cli.pack import pack
 from parrotlab.cli.plan import plan
 from parrotlab.cli.prepare import prepare
 from parrotlab.cli.pretrain import pretrain
@@ -45,6 +47,8 @@ VERBS = {
     "rescore": rescore,
     "exposure": exposure,
     "size": size,
+    "pack": pack,
+    "eval": evaluate,
     "sql": sql,
     "export": export,
     "import": import_,

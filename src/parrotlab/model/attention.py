@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from parrotlab.kernels.short_attention import fits, short_attention
 from parrotlab.model.norm import RMSNorm
+
+Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""[B, H, T, C] queries, keys and values (of H / group heads), rotated -> [B, H, T, C] what each query gathers."""
 
 SHORT = 32
 """On a CPU, rows up to this length are two plain products: torch's kernel works in blocks that they leave empty."""
@@ -59,19 +63,22 @@ class AttentionLayer(nn.Module):
             self.query_norm = RMSNorm(channels, epsilon, stack)
             self.key_norm = RMSNorm(channels, epsilon, stack)
 
-    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """[*R, N, D] tokens of rows as long as the rotation -> the same shape."""
+    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], gather: Gather | None = None) -> Tensor:
+        """[*R, N, D] tokens of rows as long as the rotation -> the same shape.
+
+        Each token looks at its row up to itself; where it looks elsewhere, ``gather`` says what it finds.
+        """
         qkv_NK = x_ND @ self.qkv_DK
         heads, group = self.design.heads, self.design.group
-        if not self.design.qk_norm and fits(qkv_NK, *rotation[0].shape):
+        if gather is None and not self.design.qk_norm and fits(qkv_NK, *rotation[0].shape):
             gathered_NK = short_attention(qkv_NK.flatten(0, -2), *rotation, heads, group)
         else:
-            gathered_NK = self._general(qkv_NK, rotation)
+            gathered_NK = self._general(qkv_NK, rotation, gather)
         return gathered_NK.view(x_ND.shape) @ self.out_KD
 
-    def _general(self, qkv_NK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def _general(self, qkv_NK: Tensor, rotation: tuple[Tensor, Tensor], gather: Gather | None) -> Tensor:
         """Rows of any length, by torch's own kernels."""
-        positions, channels = rotation[0].shape
+        positions, channels = rotation[0].shape[-2:]
         query, key, value = (part.unflatten(-1, (-1, channels)) for part in qkv_NK.split(self.columns, dim=-1))
         if self.design.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -79,7 +86,9 @@ class AttentionLayer(nn.Module):
             part.reshape(-1, positions, *part.shape[-2:]).transpose(1, 2) for part in (query, key, value)
         )
         query_BHTC, key_BHTC = rotate(query_BHTC, rotation), rotate(key_BHTC, rotation)
-        if positions <= SHORT and self.design.group == 1 and not qkv_NK.is_cuda:
+        if gather is not None:
+            gathered_BHTC = gather(query_BHTC, key_BHTC, value_BHTC)
+        elif positions <= SHORT and self.design.group == 1 and not qkv_NK.is_cuda:
             gathered_BHTC = plainly_gathered(query_BHTC, key_BHTC, value_BHTC)
         else:
             gathered_BHTC = F.scaled_dot_product_attention(
@@ -99,10 +108,15 @@ def plainly_gathered(query_BHTC: Tensor, key_BHTC: Tensor, value_BHTC: Tensor) -
 
 def rotation(positions: int, channels: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """[T, C] cosines and sines of the angle by which each position turns each pair of channels (c, c + C/2)."""
-    frequency = theta ** (-torch.arange(0, channels, 2, device=device, dtype=torch.float32) / channels)
-    angle = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequency)
-    angle_TC = torch.cat((angle, angle), dim=-1)
-    return angle_TC.cos(), angle_TC.sin()
+    return turns(torch.arange(positions, device=device), channels, theta)
+
+
+def turns(positions: Tensor, channels: int, theta: float) -> tuple[Tensor, Tensor]:
+    """[...] positions -> [..., C] cosines and sines, as ``rotation`` has them for the positions from 0 on."""
+    frequency = theta ** (-torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32) / channels)
+    angle = positions.to(torch.float32).unsqueeze(-1) * frequency
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTC: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

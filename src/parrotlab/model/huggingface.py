@@ -39,6 +39,7 @@ from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.routers.top_k import TopKRouter
 from parrotlab.model.transformer import Block, LanguageModel
 from parrotlab.seeds import stream
+from parrotlab.text.tokenizer import ENDS
 
 CERTIFIED = (4, 32)
 """Rows and positions of the random tokens on which a certificate is made."""
@@ -75,6 +76,8 @@ def export(
     theirs = engine.AutoModelForCausalLM.from_config(configuration, dtype=torch.float32)
     theirs.load_state_dict(views(model), strict=True)
     theirs.generation_config.do_sample = False  # as in our evaluations: the likeliest token
+    end, end_token = _end_of(tokenizer)
+    theirs.config.eos_token_id = theirs.generation_config.eos_token_id = end_token
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as hidden:
         draft = Path(hidden) / folder.name
@@ -82,7 +85,8 @@ def export(
         if not grouped_products_fit(model.design):
             _add(draft / "config.json", {"experts_implementation": PLAIN_EXPERTS})
         (draft / "tokenizer.json").write_text(tokenizer or decimal_tokenizer(model.vocabulary))
-        (draft / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        told = {"tokenizer_class": "PreTrainedTokenizerFast"} | ({"eos_token": end} if end else {})
+        (draft / "tokenizer_config.json").write_text(json.dumps(told))
         _check_tokenizer(engine, draft, model.vocabulary)
         certificate = certify(model, _read(engine, draft), configuration.model_type)
         (draft / "README.md").write_text(model_card(model, vars(certificate), bool(tokenizer), card))
@@ -220,6 +224,17 @@ def _read(engine: Any, folder: Path) -> Any:
     if wrong := {what: sorted(map(str, names)) for what, names in told.items() if names}:
         raise ValueError(f"the weights in {folder} are not those of its config.json: {wrong}")
     return theirs
+
+
+def _end_of(tokenizer: str) -> tuple[str, int | None]:
+    """The token of a tokenizer.json that ends a text, and its number, if one does."""
+    try:
+        added = json.loads(tokenizer)["added_tokens"]
+        tokens = {entry["content"]: entry["id"] for entry in added}
+    except (ValueError, KeyError, TypeError):
+        return "", None  # what is no tokenizer.json is refused when it is read
+    end = next((end for end in ENDS if end in tokens), "")
+    return end, tokens.get(end)
 
 
 def _check_tokenizer(engine: Any, folder: Path, vocabulary: int) -> None:

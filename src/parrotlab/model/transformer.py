@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parrotlab.model.attention import Attention, AttentionLayer, rotation
+from parrotlab.model.attention import Attention, AttentionLayer, Gather, rotation, turns
+from parrotlab.model.cache import Cache
 from parrotlab.model.feedforwards.feedforward import Feedforward, Routing
 from parrotlab.model.norm import RMSNorm
 from parrotlab.seeds import stream
@@ -57,18 +59,28 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens_BT: Tensor) -> tuple[Tensor, list[Routing]]:
         """[*R, B, T] tokens -> [*R, B, T, V] logits, and the routing of each mixture layer."""
+        x_ND, routings = self.hidden(tokens_BT)
+        return self.unembed(x_ND).unflatten(-2, tokens_BT.shape[-2:]), routings
+
+    def hidden(self, tokens_BT: Tensor, cache: Cache | None = None) -> tuple[Tensor, list[Routing]]:
+        """[*R, B, T] tokens -> [*R, N, D] what ``unembed`` turns into logits, and each mixture layer's routing.
+
+        With a cache (one model, no stack), the tokens stand and look where it says: behind what it has seen before.
+        """
         tokens_N = tokens_BT.flatten(-2)
         x_ND = self.embed(tokens_N)
-        design = self.design
-        angles = rotation(
-            tokens_BT.shape[-1], design.width // design.attention.heads, design.attention.rope_theta, x_ND.device
-        )
+        attention, channels = self.design.attention, self.design.width // self.design.attention.heads
+        if cache is None:
+            angles = rotation(tokens_BT.shape[-1], channels, attention.rope_theta, x_ND.device)
+        else:
+            angles = turns(cache.positions_BT.unsqueeze(1), channels, attention.rope_theta)
         routings = []
-        for block in self.blocks:
-            x_ND, routing = block(x_ND, tokens_N, angles)
+        for layer, block in enumerate(self.blocks):
+            gather = partial(cache.gather, layer) if cache else None
+            x_ND, routing = block(x_ND, tokens_N, angles, gather)
             if routing is not None:
                 routings.append(routing)
-        return self.unembed(x_ND).unflatten(-2, tokens_BT.shape[-2:]), routings
+        return x_ND, routings
 
     def embed(self, tokens_N: Tensor) -> Tensor:
         """[*R, N] tokens -> [*R, N, D] in the weights' precision."""
@@ -110,9 +122,11 @@ class Block(nn.Module):
         self.feedforward_norm = RMSNorm(design.width, design.epsilon, stack)
         self.feedforward = design.feedforward.build(design.width, stack)
 
-    def forward(self, x_ND: Tensor, tokens_N: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Routing | None]:
+    def forward(
+        self, x_ND: Tensor, tokens_N: Tensor, angles: tuple[Tensor, Tensor], gather: Gather | None = None
+    ) -> tuple[Tensor, Routing | None]:
         """[*R, N, D] -> [*R, N, D], and where the tokens went if they had a choice."""
-        x_ND = x_ND + self.attention(self.attention_norm(x_ND), angles)
+        x_ND = x_ND + self.attention(self.attention_norm(x_ND), angles, gather)
         y_ND, routing = self.feedforward(self.feedforward_norm(x_ND), tokens_N)
         return x_ND + y_ND, routing
 
