@@ -8,7 +8,8 @@ import pytest
 from shelves import Shelf
 
 from parrotlab.cli import main
-from parrotlab.evals.exposure import FILE, Sought, exposures, identity, sought, texts
+from parrotlab.evals.exposure import FILE, Sought, exposures, sought, texts
+from parrotlab.evals.sets import identity
 from parrotlab.results.store import Store
 from parrotlab.seeds import stream
 from parrotlab.text.corpus import open_corpus

@@ -8,9 +8,7 @@ document; a document read in several epochs is one exposure.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from parrotlab.evals.sets import identity
 from parrotlab.text.corpus import Corpus
 from parrotlab.text.overlap import WORD, WORDS, grams
 
 FILE = "exposures.parquet"
 """The file of an exposure's folder in the store: ``item``, ``documents``."""
-ITEM_DIGITS = 16
 NAME = re.compile(r"(?:[A-Z]|\d)[\w'’.-]*(?:(?: (?:of|the|de|and|von|in))? (?:[A-Z]|\d)[\w'’.-]*)*")
 
 
@@ -69,12 +67,6 @@ def sought(record: dict[str, Any]) -> Sought | None:
     else:
         phrases = (str(record.get("question") or record.get("context") or ""),)
     return Sought(identity(record), phrases) if all(WORD.search(phrase) for phrase in phrases) else None
-
-
-def identity(record: dict[str, Any]) -> str:
-    """Names an item by its own row, whatever the order of its keys."""
-    row = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(row.encode()).hexdigest()[:ITEM_DIGITS]
 
 
 def texts(corpus: Corpus) -> Iterator[str]:
