@@ -57,8 +57,8 @@ SWEEPS: dict[Scale, tuple[Sweep, ...]] = {
     "gpu": (
         Sweep(vertices=8, widths=(4, 6, 8, 16), train_examples=400_000),
         Sweep(vertices=16, widths=(8, 16, 32, 64), train_examples=1_000_000),
-        Sweep(vertices=32, widths=(16, 32, 64, 128), train_examples=1_000_000),
-        Sweep(vertices=64, widths=(32, 64, 128, 256), train_examples=1_000_000),
+        Sweep(vertices=32, widths=(32, 64, 128), train_examples=1_000_000, epochs=2),
+        Sweep(vertices=64, widths=(64, 128, 256), train_examples=1_000_000, epochs=2),
     ),
     "paper": (
         Sweep(vertices=8, widths=(2, 4, 6, 8, 16, 32), train_examples=1_000_000),
@@ -73,7 +73,7 @@ SMOKE_EXPERTS = (1, 4)
 RATES: dict[Scale, tuple[float, ...]] = {
     "smoke": (1e-3,),
     "laptop": (1e-3,),
-    "gpu": (5e-4, 1e-3),
+    "gpu": (2.5e-4, 5e-4),
     "paper": (2.5e-4, 5e-4, 1e-3, 2e-3),
 }
 """Learning rates at width 32; at others they fall with the width, not with its root: wide models stay at guessing
