@@ -22,6 +22,9 @@ PATHS: tuple[Path, ...] = ("sorted", "folded", *get_args(Way))
 GPU: Path | Literal["by_shape"] = "sorted"
 """What a GPU does."""
 
+ROUTER: Literal["plain", "fused"] = "plain"
+"""How a GPU makes choices of logits: as the processor does, or by the kernels of ``choosing``, not yet measured."""
+
 FASTEST: dict[bool, list[tuple[float, Path]]] = {
     True: [(256, "half_fused"), (512, "folded"), (math.inf, "sorted")],
     False: [(256, "saved"), (math.inf, "folded")],
