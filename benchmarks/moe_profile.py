@@ -2,6 +2,7 @@
 
     python benchmarks/moe_profile.py                        five layers, each by the path that is fastest for it
     python benchmarks/moe_profile.py --path saved --top 20
+    python benchmarks/moe_profile.py --router fused
     python benchmarks/moe_profile.py --smoke                a tiny layer on a CPU under Triton's interpreter
 
 Forward and backward of one layer with its router, compiled and launched, under torch.profiler. What the device can do
@@ -123,12 +124,14 @@ def main() -> None:
     """Tells every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", choices=tuple(MOVED), help="for all rows, instead of the fastest of each")
+    parser.add_argument("--router", choices=("plain", "fused"), default=_choice.ROUTER)
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--top", type=int, default=14, help="how many kernels are shown")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     device = "cpu" if options.smoke else "cuda"
     assert options.smoke or torch.cuda.is_available(), "no CUDA device: try --smoke"
+    _choice.ROUTER = options.router
     limits = peaks(device)
     print(f"copy {limits[0] / 1e12:.2f} TB/s, bfloat16 product {limits[1] / 1e12:.0f} TFLOP/s")
     for row in [Row(16, 32, 4, True)] if options.smoke else ROWS:
