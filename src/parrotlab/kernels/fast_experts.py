@@ -31,8 +31,8 @@ WAYS: tuple[Way, ...] = get_args(Way)
 FUSED_WIDTH = 256
 """Up to this width a program holds whole rows of tokens and outputs."""
 ALIGNED = 16
-"""Other widths are padded to it. Triton would read them an element at a time, and the addresses of so many reads take
-so many uniform registers that ptxas 12.8 mixes one up with the descriptor of a product: an illegal memory access."""
+"""Other widths are padded to it. Triton would read them an element at a time, so many addresses at once that ptxas 12.8
+took another value's register for a product's operand: an illegal memory access."""
 PROCESSORS = 132
 """Of an H100: fewer programs than this leave some idle."""
 
