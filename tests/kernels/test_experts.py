@@ -36,6 +36,16 @@ def test_the_sorted_path_is_the_plain_loop(tokens, width, hidden, experts, data)
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("experts", [255, 256, 300])
+def test_more_experts_than_a_byte_holds_are_sorted_alike(experts):
+    arguments = case(400, 2, 2, experts, 2)
+    assert arguments[2].max() > 250
+    for ours, theirs in zip(
+        output_and_gradients(expert_outputs, arguments), output_and_gradients(expert_outputs_reference, arguments)
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
     x_ND, weights_NA, _, _, up_EDG, down_EFD = case(6, 4, 3, 3, 1)
     experts_NA = torch.ones(6, 1, dtype=torch.int64)

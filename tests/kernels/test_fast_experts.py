@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
+from parrotlab.kernels import fast_experts
 from parrotlab.kernels._choice import PATHS
 from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
-from parrotlab.kernels.fast_experts import FUSED_WIDTH, WAYS, fast_expert_outputs, takes
+from parrotlab.kernels.fast_experts import ALIGNED, FUSED_WIDTH, WAYS, fast_expert_outputs, takes
 from parrotlab.model.routers.router import choices
 
 # replicas (0: none), tokens, width, hidden, experts, active, gated: ragged tiles, a lone token, empty experts, ...
@@ -90,13 +91,49 @@ def test_interpreted_within_one_compiled_graph():
     assert max(found.values()) < 1e-5, found
 
 
+def guarded(leaf):
+    """The same values amid others that would spoil every result."""
+    margin, size = 4096, leaf.numel()
+    whole = torch.full((size + 2 * margin,), torch.nan, dtype=leaf.dtype, device=leaf.device)
+    whole[margin : margin + size] = leaf.detach().flatten()
+    return whole[margin : margin + size].view(leaf.shape).requires_grad_()
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
+@pytest.mark.parametrize("way", WAYS)
+def test_interpreted_reads_nothing_beyond_its_tensors(way):
+    leaves, experts_NA, grad_ND = case(0, 21, 48, 80, 3, 2, True, torch.float32, "cpu")
+    x, weights, up, down = leaves = [guarded(leaf) for leaf in leaves]
+    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+    for found in (y_ND, *torch.autograd.grad(y_ND, leaves, guarded(grad_ND))):
+        assert found.isfinite().all()
+
+
+@pytest.mark.parametrize(("width", "hidden", "gated"), [(40, 24, True), (33, 17, False), (64, 96, True), (1, 1, False)])
+def test_the_kernels_see_aligned_widths_alone(width, hidden, gated, monkeypatch):
+    """Others are read an element at a time, which an H100's assembler has turned into illegal memory accesses."""
+    seen = []
+
+    def forward(x, weights, up, down, *rest):
+        seen.extend([*x.shape[1:], *up.shape[1:], *down.shape[1:]])
+        return x @ up[0, :, : down.shape[1]] @ down[0], None, None
+
+    monkeypatch.setattr(fast_experts, "_forward", forward)
+    monkeypatch.setattr(fast_experts, "route", lambda *arguments: ())
+    (x, weights, up, down), experts_NA, _ = case(0, 3, width, hidden, 2, 1, gated, torch.float64, "cpu")
+    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, gated, "saved")
+    assert len(seen) == 5
+    assert not any(size % ALIGNED for size in seen)
+    assert torch.allclose(y_ND, x @ up[0, :, :hidden] @ down[0])
+
+
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_every_path_is_the_plain_loop_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1} passed" in done.stdout
+    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1 + len(WAYS)} passed" in done.stdout
 
 
 @pytest.mark.gpu

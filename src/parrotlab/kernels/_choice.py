@@ -1,10 +1,11 @@
 """By which path the experts of a mixture are applied on a GPU.
 
-Until benchmarks/moe_layer.py has been run there, ``GPU`` is the path of before; "by_shape" takes what ``FASTEST`` says.
+``GPU`` is one path for all, or "by_shape", which takes what ``FASTEST`` says.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal, get_args
 
@@ -21,21 +22,26 @@ PATHS: tuple[Path, ...] = ("sorted", "folded", *get_args(Way))
 GPU: Path | Literal["by_shape"] = "sorted"
 """What a GPU does."""
 
-FASTEST: list[tuple[int, Path]] = [(256, "half_fused"), (512, "recomputed")]
-"""Up to this width, this path; wider layers are "folded"."""
+ROUTER: Literal["plain", "fused"] = "plain"
+"""How a GPU makes choices of logits: as the processor does, or by the kernels of ``choosing``, not yet measured."""
+
+FASTEST: dict[bool, list[tuple[float, Path]]] = {
+    True: [(256, "half_fused"), (512, "folded"), (math.inf, "sorted")],
+    False: [(256, "saved"), (math.inf, "folded")],
+}
+"""With gates or without: up to this width, this path. From benchmarks/moe_layer.py on an H100, 16,384 tokens, top-2."""
 
 
-def path(x_ND: Tensor, experts: int) -> Path:
+def path(x_ND: Tensor, experts: int, gated: bool) -> Path:
     """For these tokens, in the products' precision, on their device."""
     if not x_ND.is_cuda:
         return "sorted"
-    width = x_ND.shape[-1]
-    chosen: Path = "folded"
+    chosen: Path = "sorted"
     if GPU != "by_shape":
         chosen = GPU
     else:
-        for widest, fastest in reversed(FASTEST):
-            chosen = fastest if width <= widest else chosen
+        for widest, fastest in reversed(FASTEST[gated]):
+            chosen = fastest if x_ND.shape[-1] <= widest else chosen
     reason = refusal(chosen, x_ND, experts)
     if reason and GPU != "by_shape":
         _tell(f"{chosen} experts of tokens {tuple(x_ND.shape)}: {reason}; sorted instead")

@@ -13,6 +13,8 @@ and return y_ND = Σ_a weights_NA[:, a] · activate(x · up[expert_a]) · down[e
 # (an autograd function names the gradients that it takes)
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +60,7 @@ def expert_outputs(
 ) -> Tensor:
     """The same by the path that is fastest for the device and the shape."""
     x_ND = x_ND.to(_product_dtype(x_ND))  # before the gather, which then moves half the bytes
-    path = _choice.path(x_ND, up_EDG.shape[-3])
+    path = _choice.path(x_ND, up_EDG.shape[-3], gated)
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
 
@@ -98,7 +100,7 @@ def _sorted(
     if x_ND.dim() == 3:
         offsets = experts * torch.arange(x_ND.shape[0], device=x_ND.device)
         experts_NA = (experts_NA + offsets.view(-1, 1, 1)).flatten(0, 1)
-    order_S = experts_NA.flatten().argsort(stable=True)  # the S = N·A choices, by expert
+    order_S = _narrow(experts_NA, math.prod(up_EDG.shape[:-2])).flatten().argsort(stable=True)  # the S = N·A choices
     place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
     place_NA = place_S.view(-1, active)
 
@@ -140,6 +142,13 @@ def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
         F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
     )
     return padded_SF[:, :outputs]
+
+
+def _narrow(experts_NA: Tensor, experts: int) -> Tensor:
+    """The same numbers in as few bytes as hold them: a radix sort passes over every byte of its keys."""
+    if experts < 1 << 8:
+        return experts_NA.to(torch.uint8)
+    return experts_NA.to(torch.int16) if experts < 1 << 15 else experts_NA
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:

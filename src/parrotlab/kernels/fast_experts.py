@@ -11,6 +11,7 @@ import importlib.util
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from parrotlab.kernels import _tiles
@@ -29,6 +30,9 @@ matrices' gradients."""
 WAYS: tuple[Way, ...] = get_args(Way)
 FUSED_WIDTH = 256
 """Up to this width a program holds whole rows of tokens and outputs."""
+ALIGNED = 16
+"""Other widths are padded to it. Triton would read them an element at a time, so many addresses at once that ptxas 12.8
+took another value's register for a product's operand: an illegal memory access."""
 PROCESSORS = 132
 """Of an H100: fewer programs than this leave some idle."""
 
@@ -55,8 +59,9 @@ def fast_expert_outputs(
 ) -> Tensor:
     """``experts.expert_outputs`` by the kernels. The matrices are of the tokens' precision."""
     experts, active = up_EDG.shape[-3], experts_NA.shape[-1]
+    padded_ND, up_EDG, down_EFD = _padded(x_ND, up_EDG, down_EFD)
     y_ND, *_ = _forward(
-        x_ND.reshape(-1, x_ND.shape[-1]),
+        padded_ND.flatten(0, -2),
         weights_NA.reshape(-1, active),
         up_EDG.flatten(0, -3),
         down_EFD.flatten(0, -3),
@@ -64,7 +69,18 @@ def fast_expert_outputs(
         gated,
         way,
     )
-    return y_ND.view_as(x_ND)
+    return y_ND[:, : x_ND.shape[-1]].reshape(x_ND.shape)
+
+
+def _padded(x_ND: Tensor, up_EDG: Tensor, down_EFD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """With zeros up to aligned widths: they add nothing, since an activation of zero is zero."""
+    hidden, width = down_EFD.shape[-2:]
+    spare_D, spare_F = -width % ALIGNED, -hidden % ALIGNED
+    if not spare_D and not spare_F:
+        return x_ND, up_EDG, down_EFD
+    halves_EDHF = up_EDG.unflatten(-1, (-1, hidden))  # of gates and values, or one
+    up_EDG = F.pad(halves_EDHF, (0, spare_F, 0, 0, 0, spare_D)).flatten(-2)
+    return F.pad(x_ND, (0, spare_D)), up_EDG, F.pad(down_EFD, (0, spare_D, 0, spare_F))
 
 
 class _Call(NamedTuple):

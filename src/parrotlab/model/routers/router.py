@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from parrotlab.kernels import choosing
 from parrotlab.model.feedforwards.feedforward import Routing, probabilities
 
 
@@ -34,6 +35,9 @@ def scores(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
 
 def routed(logits_NE: Tensor, ranked_NE: Tensor, active: int, renormalise: bool) -> Routing:
     """The ``active`` experts that rank highest, weighted by their softmax over all experts."""
+    if choosing.fused(logits_NE):
+        weights_NA, experts_NA, choices_E = choosing.chosen(logits_NE, ranked_NE, active, renormalise)
+        return Routing(weights_NA, experts_NA, logits_NE, choices_E)
     experts_NA = highest(ranked_NE, active)
     weights_NA = probabilities(logits_NE).gather(-1, experts_NA)
     if renormalise:
