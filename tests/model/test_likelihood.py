@@ -95,12 +95,16 @@ def test_no_text_no_likelihood():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @EACH
-@pytest.mark.parametrize(("precision", "nats"), [(torch.float32, 1e-3), (torch.bfloat16, 0.3)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("prefix", [0, 20])
-def test_a_gpu_finds_the_likelihoods_that_a_cpu_finds(model, precision, nats, prefix):
+def test_a_gpu_finds_the_likelihoods_that_a_cpu_finds(model, precision, prefix):
     groups = [group(number, prefix) for number in range(40)]
     there = copy.deepcopy(model).cuda()
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
         found = dict(likelihoods(there, groups))
-    for index, expected in likelihoods(model, groups):
-        assert [one.nats for one in found[index]] == pytest.approx([one.nats for one in expected], abs=nats)
+    pairs = [pair for index, expected in likelihoods(model, groups) for pair in zip(found[index], expected)]
+    apart = np.abs([one.nats - other.nats for one, other in pairs])
+    if precision == torch.float32:
+        assert apart.max() < 1e-3
+    else:  # a rounded input now and then chooses another expert, and then a likelihood is another
+        assert np.mean(apart) < 0.15
