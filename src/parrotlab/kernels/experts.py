@@ -24,8 +24,8 @@ from parrotlab.kernels.activation import activate
 from parrotlab.kernels.fast_experts import fast_expert_outputs
 from parrotlab.kernels.routing import route
 
-ALIGNED = 8
-"""Grouped products read rows of 16 bytes; other widths are padded to it."""
+ALIGNED_BYTES = 16
+"""Of which the rows of a grouped product are multiples; other widths are padded."""
 GROUPS = 1023
 """The most matrices that torch's grouped product takes at once: experts of all replicas together."""
 
@@ -127,7 +127,7 @@ def _folded(
 
 def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
     """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
-    if x_SD.dtype == torch.bfloat16:
+    if x_SD.dtype == torch.bfloat16 or (x_SD.dtype == torch.float32 and not x_SD.is_cuda):
         return _grouped_mm(x_SD, weight_EDF, choices_E.flatten().cumsum(0).to(torch.int32))
     sizes = [int(size) for size in choices_E.flatten().tolist()]
     return _LoopedProduct.apply(x_SD, weight_EDF, sizes)
@@ -136,8 +136,8 @@ def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tens
 def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
     """[S, F] by torch's grouped product; group e ends before row ends_E[e]."""
     weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
-    inputs, outputs = weight_EDF.shape[-2:]
-    spare_inputs, spare_outputs = -inputs % ALIGNED, -outputs % ALIGNED
+    (inputs, outputs), aligned = weight_EDF.shape[-2:], ALIGNED_BYTES // x_SD.element_size()
+    spare_inputs, spare_outputs = -inputs % aligned, -outputs % aligned
     padded_SF = F.grouped_mm(
         F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
     )
@@ -193,7 +193,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_SD: Tensor) -> tuple[Tensor, None, None]:
         (place_NA,) = ctx.saved_tensors
-        return grad_SD[place_NA].sum(dim=1), None, None
+        return _at(grad_SD, place_NA).sum(dim=1), None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -216,13 +216,17 @@ class _Combine(torch.autograd.Function):
     @staticmethod
     def forward(ctx, output_SD: Tensor, weights_NA: Tensor, order_S: Tensor, place_NA: Tensor) -> Tensor:
         ctx.save_for_backward(output_SD, weights_NA, order_S, place_NA)
-        chosen_NAD = output_SD[place_NA]
-        return (chosen_NAD * weights_NA.unsqueeze(-1).to(output_SD.dtype)).sum(dim=1)
+        return (_at(output_SD, place_NA) * weights_NA.unsqueeze(-1).to(output_SD.dtype)).sum(dim=1)
 
     @staticmethod
     def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, Tensor, None, None]:
         output_SD, weights_NA, order_S, place_NA = ctx.saved_tensors
         spread_SD = grad_ND.index_select(0, order_S // weights_NA.shape[1])
         weight_S = weights_NA.flatten().index_select(0, order_S).to(grad_ND.dtype)
-        grad_weight_S = (output_SD * spread_SD).sum(dim=-1)
-        return spread_SD * weight_S.unsqueeze(-1), grad_weight_S[place_NA].to(weights_NA.dtype), None, None
+        grad_weight_NA = _at((output_SD * spread_SD).sum(dim=-1), place_NA)
+        return spread_SD * weight_S.unsqueeze(-1), grad_weight_NA.to(weights_NA.dtype), None, None
+
+
+def _at(x_SD: Tensor, place_NA: Tensor) -> Tensor:
+    """x[place]; a general index takes several times as long on a CPU."""
+    return x_SD.index_select(0, place_NA.flatten()).unflatten(0, place_NA.shape)

@@ -20,7 +20,7 @@ class RMSNorm(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         """[*R, ..., D] -> the same shape."""
         weight_D = self.weight_D
-        if weight_D.dim() == 1 and weight_D.device.type == "cpu":
+        if weight_D.device.type == "cpu":
             return rms_norm(x_ND, weight_D, self.epsilon)
         if weight_D.dim() == 1:
             return F.rms_norm(x_ND, weight_D.shape, weight_D, self.epsilon)

@@ -24,6 +24,11 @@ class AdamW:
         self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
         self.steps = torch.zeros((), device=rate_R.device)
         self.names = [name for name, _ in named]
+        self.groups = [
+            (decay, [place for place, theirs in enumerate(self.decays) if theirs == decay])
+            for decay in dict.fromkeys(self.decays)
+        ]
+        self.replicas = list(zip(*(self._apart(tensors) for tensors in (self.weights, self.first, self.second))))
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -42,7 +47,7 @@ class AdamW:
 
         ``schedule`` is the learning rate of this step over its peak. The gradients are overwritten.
         """
-        if self.rate_R.device.type == "cpu" and not self.rate_R.dim():
+        if self.rate_R.device.type == "cpu":
             return self._fused_step_(gradients, schedule)
         return self._plain_step_(gradients, schedule)
 
@@ -69,36 +74,44 @@ class AdamW:
 
     @torch.no_grad()
     def _fused_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
-        """The same for a lone model, by torch's kernel, which passes over each weight once; used on CPUs."""
+        """The same by torch's kernel, which passes over each weight once; replica by replica."""
         beta1, beta2 = self.recipe.betas
         self.steps += 1
-        norm = self.lone_norm(gradients)
-        torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
-        for decay in set(self.decays):
-            mine = [place for place, theirs in enumerate(self.decays) if theirs == decay]
-            weights, slopes, first, second = (
-                [tensors[place] for place in mine] for tensors in (self.weights, gradients, self.first, self.second)
-            )
-            torch._fused_adamw_(
-                weights,
-                slopes,
-                first,
-                second,
-                [],
-                [self.steps] * len(mine),
-                lr=self.rate_R * schedule,
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=decay,
-                eps=self.recipe.epsilon,
-                amsgrad=False,
-                maximize=False,
-            )
-        return norm
+        rate_R, norms = (self.rate_R * schedule).view(-1), []
+        for state, slopes, rate in zip(self.replicas, self._apart(gradients), rate_R):
+            norms.append(self.lone_norm(slopes))
+            excess = ((norms[-1] + 1e-6) / self.recipe.clip).clamp(min=1.0)
+            for decay, places in self.groups:
+                weights, mine, first, second = (
+                    [tensors[place] for place in places] for tensors in (state[0], slopes, *state[1:])
+                )
+                torch._fused_adamw_(
+                    weights,
+                    mine,
+                    first,
+                    second,
+                    [],
+                    [self.steps] * len(places),
+                    lr=rate,
+                    beta1=beta1,
+                    beta2=beta2,
+                    weight_decay=decay,
+                    eps=self.recipe.epsilon,
+                    amsgrad=False,
+                    maximize=False,
+                    grad_scale=excess,
+                )
+        return torch.stack(norms).view_as(self.rate_R)
+
+    def _apart(self, tensors: list[Tensor]) -> list[list[Tensor]]:
+        """Each replica's part of tensors that are shaped like the weights; it shares their memory."""
+        if not self.rate_R.dim():
+            return [tensors]
+        return [list(parts) for parts in zip(*(tensor.detach().unbind() for tensor in tensors))]
 
     def lone_norm(self, gradients: list[Tensor]) -> Tensor:
         """Euclidean norm of a lone model's whole gradient."""
-        return torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
+        return torch.stack(torch._foreach_norm(gradients)).norm()
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """[*R] Euclidean norm of each replica's whole gradient."""
