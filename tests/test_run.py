@@ -4,7 +4,7 @@ import pytest
 from fakes import design, mixture
 
 from parrotlab.kernels.experts import GROUPS
-from parrotlab.run import MEMORY_SHARE, WORKSPACE_BYTES, Run, bytes_needed, stacks
+from parrotlab.run import MEMORY_SHARE, STACKED_NUMBERS, STACKED_RUNS, WORKSPACE_BYTES, Run, bytes_needed, stacks
 from parrotlab.tasks.phone_book import PhoneBook
 from parrotlab.training.devices import Device
 from parrotlab.training.recipe import Recipe
@@ -15,15 +15,27 @@ REPLICAS = [
     replace(RUN, seed=seed, recipe=replace(RECIPE, learning_rate=rate)) for seed in range(5) for rate in (1e-2, 1e-3)
 ]
 LONGER = replace(RUN, recipe=replace(RECIPE, steps=11))
+CPU = Device("cpu", fast_steps=False)
 
 
 def gpu(runs_that_fit: float) -> Device:
     return Device("cuda", fast_steps=True, memory_bytes=(bytes_needed(RUN, runs_that_fit) + 1) / MEMORY_SHARE)
 
 
-def test_on_a_gpu_runs_that_differ_in_seed_and_rate_alone_are_a_stack_and_on_a_cpu_none_are():
+def test_runs_that_differ_in_seed_and_rate_alone_are_a_stack():
     assert stacks([*REPLICAS, LONGER], gpu(100)) == [tuple(REPLICAS), (LONGER,)]
-    assert stacks([*REPLICAS, LONGER], Device("cpu", fast_steps=False)) == [(run,) for run in [*REPLICAS, LONGER]]
+    assert stacks([*REPLICAS[:3], LONGER], CPU) == [tuple(REPLICAS[:3]), (LONGER,)]
+
+
+def test_on_a_cpu_stacks_are_small_and_large_steps_are_not_shared():
+    split = stacks(REPLICAS, CPU)
+    assert [run for stack in split for run in stack] == REPLICAS
+    assert {len(stack) for stack in split} <= {STACKED_RUNS - 1, STACKED_RUNS}
+    tokens = RUN.task.length - 1
+    for excess in (0, 1):
+        rows = STACKED_NUMBERS // (tokens * RUN.model.width) + excess
+        wide = [replace(run, recipe=replace(run.recipe, rows=rows)) for run in REPLICAS[:2]]
+        assert len(stacks(wide, CPU)) == 1 + excess
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ WORKSPACE_BYTES = 4 << 25
 """Of a process that trains on CUDA, however large its stack: four of cuBLAS's workspaces of 32 MiB."""
 WINDOW_BYTES = 3
 """Of a token in a staged window, about: an int16, and whether it is asked for."""
+STACKED_NUMBERS = 50_000
+"""Of a batch's residual stream, tokens times width, up to which a CPU's step waits for launches, and is shared."""
+STACKED_RUNS = 3
+"""Of a stack on a CPU: each that joins gains less than the one before, and all are lost with their worker."""
 SAVE_SECONDS = 30.0
 """Training time between two checkpoints."""
 
@@ -107,13 +111,15 @@ def execute(
 
 
 def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
-    """The runs in groups to be trained together: on CUDA, those that differ only in seed and learning rate.
+    """The runs in groups to be trained together: those that differ only in seed and learning rate; on a CPU, where
+    their steps are small.
 
     A group that the device's memory would not hold is split into as few as it does, of about equal size.
     """
     groups: dict[Run, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_without_rate_and_seed(run) if device.is_cuda else run, []).append(run)
+        shared = device.is_cuda or run.recipe.rows * (run.task.length - 1) * run.model.width <= STACKED_NUMBERS
+        groups.setdefault(_without_rate_and_seed(run) if shared else run, []).append(run)
     return [stack for group in groups.values() for stack in _split(group, device)]
 
 
@@ -140,6 +146,8 @@ def _split(group: list[Run], device: Device) -> list[tuple[Run, ...]]:
     one, two = (bytes_needed(group[0], replicas) for replicas in (1, 2))
     room = max(1.0, 1 + (MEMORY_SHARE * device.memory_bytes - one) / (two - one))
     room = min(room, max(1, GROUPS // getattr(group[0].model.feedforward, "experts", 1)))
+    if not device.is_cuda:
+        room = min(room, STACKED_RUNS)
     stacks = math.ceil(len(group) / math.floor(min(room, len(group))))
     ends = [len(group) * index // stacks for index in range(stacks + 1)]
     return [tuple(group[start:end]) for start, end in itertools.pairwise(ends)]

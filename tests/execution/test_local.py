@@ -89,6 +89,22 @@ def test_workers_share_the_memory_of_a_gpu():
     assert [len(stack) for stack in stacks(runs, gpu, 2)] == [3, 3]
 
 
+def test_on_a_cpu_small_runs_share_a_step_but_leave_no_worker_idle():
+    runs = [toy(seed=seed) for seed in range(3)]
+    for workers, sizes in ((1, [3]), (2, [1, 2]), (3, [1, 1, 1]), (4, [1, 1, 1])):
+        assert sorted(map(len, stacks(runs, CPU, workers))) == sizes
+
+
+def test_runs_that_have_begun_together_stay_together():
+    runs = [toy(seed=seed) for seed in range(4)]
+    pair = [run.fingerprint for run in (runs[3], runs[1])]
+    assert stacks(runs, CPU, 1, [pair, [runs[1].fingerprint], ["of another study"]]) == [
+        (runs[3], runs[1]),
+        (runs[0], runs[2]),
+    ]
+    assert stacks(runs[1:2], CPU, 2, [pair]) == [(runs[1],)]  # the other one is in the store by now
+
+
 def test_the_longest_stack_is_begun_first_and_workers_have_one_thread(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     runs = [toy(seed=steps, steps=steps) for steps in (2, 8, 4)]
@@ -105,7 +121,7 @@ def test_progress_is_a_fraction_that_grows_to_one(tmp_path):
 
 
 def test_asked_to_stop_each_worker_saves_and_no_new_run_begins(tmp_path):
-    runs = [toy("endless", seed, steps=10**9) for seed in range(3)]
+    runs = [toy("endless", seed, steps=10**9 + seed) for seed in range(3)]
     heard = []
     for each in train_all(runs, Store(tmp_path), CPU, 2, lambda: len(heard) >= 4, execute):
         heard.append(each)

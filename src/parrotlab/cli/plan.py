@@ -30,8 +30,7 @@ def plan(
 ) -> int:
     """Print every run of studies: parameters, FLOPs, rough time, memory and disk, and whether the store has it.
 
-    Nothing is trained. Runs with the same number of a stack will train together, on CUDA; those that the store has
-    are in none. Memory is that of one step of the whole batch, which the GPUs that share a batch divide; disk is what
+    Nothing is trained. Runs with the same number of a stack will train together; those that the store has are in none. Memory is that of one step of the whole batch, which the GPUs that share a batch divide; disk is what
     the checkpoint takes while a run trains.
 
     Args:
@@ -46,6 +45,7 @@ def plan(
 
     from parrotlab.cli._plans import chosen, planned
     from parrotlab.execution import estimate, local
+    from parrotlab.execution.watching import begun
     from parrotlab.results.store import Store
     from parrotlab.run import bytes_needed, checkpoint_bytes, costs
 
@@ -54,7 +54,7 @@ def plan(
     plans = planned(chosen(studies), scale)
     found = {run: Store(store).find(run) for runs in plans.values() for run in runs}
     missing = [run for run, record in found.items() if record is None]
-    stacks = local.stacks(missing, _device(device), workers)
+    stacks = local.stacks(missing, _device(device), workers, begun(Store(store)))
     places = {run: (number, len(stack)) for number, stack in enumerate(stacks, 1) for run in stack}
     rows = [
         _row(name, run, found[run], device, *places.get(run, (0, 0))) for name, runs in plans.items() for run in runs

@@ -23,7 +23,7 @@ def profile(
     Args:
         study: The name of a study.
         scale: smoke, laptop, gpu or paper.
-        run: Which of the study's runs, in the order of parrotlab plan, from 0 on; on CUDA, with its whole stack.
+        run: Which of the study's runs, in the order of parrotlab plan, from 0 on; with its whole stack.
         device: cpu (one thread, as runs train there), cuda, or auto for CUDA where there is one.
         seconds: How long to time whole steps.
         json: Print JSON.

@@ -1,7 +1,7 @@
 """Many runs on this machine: processes train them side by side, and whoever asked hears the news.
 
-On CPUs each worker has one thread: several small models side by side are faster than one after the other
-on many threads. On CUDA a few share each GPU. A worker hears its next stack of runs through a pipe of
+On CPUs each worker has one thread: several models side by side are faster than one after the other on many
+threads. On CUDA a few share each GPU. A worker hears its next stack of runs through a pipe of
 its own and answers through it, so that one that is killed takes nothing with it but its current stack, which
 goes on from its checkpoint next time; and a worker whose parent has died notices and stops too.
 """
@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 
 from parrotlab import run as house
-from parrotlab.execution import estimate
+from parrotlab.execution import estimate, watching
 from parrotlab.results.store import WORK, Busy, Store
 from parrotlab.run import Interrupted, Run
 from parrotlab.training.devices import Device, each
@@ -79,7 +79,7 @@ def train_all(
     def seconds(stack: tuple[Run, ...]) -> float:
         return sum(estimate.seconds(run, device.name) for run in stack)
 
-    waiting = deque(sorted(stacks(runs, device, workers), key=seconds, reverse=True))
+    waiting = deque(sorted(stacks(runs, device, workers, watching.begun(store)), key=seconds, reverse=True))
     places = each(device)
     room = _room(places, workers)
     crew: list[_Worker] = []
@@ -107,8 +107,26 @@ def train_all(
             worker.kill()
 
 
-def stacks(runs: Sequence[Run], device: Device, workers: int) -> list[tuple[Run, ...]]:
-    """The runs as they will train together; the workers on a GPU share its memory."""
+def stacks(
+    runs: Sequence[Run], device: Device, workers: int, begun: Sequence[Sequence[str]] = ()
+) -> list[tuple[Run, ...]]:
+    """The runs as they will train together; the workers on a GPU share its memory, and on a CPU none is idle.
+
+    Runs that have ``begun`` together, by their fingerprints, stay together: they have one checkpoint.
+    """
+    left, kept = {run.fingerprint: run for run in runs}, []
+    for members in begun:
+        if left.keys() >= set(members):
+            kept.append(tuple(left.pop(member) for member in members))
+    fresh = _fresh_stacks(list(left.values()), device, workers)
+    while not device.is_cuda and len(kept) + len(fresh) < workers and any(len(stack) > 1 for stack in fresh):
+        stack = max(fresh, key=len)
+        fresh.remove(stack)
+        fresh += [stack[: len(stack) // 2], stack[len(stack) // 2 :]]
+    return kept + fresh
+
+
+def _fresh_stacks(runs: Sequence[Run], device: Device, workers: int) -> list[tuple[Run, ...]]:
     places = each(device)
     memory_bytes = min(place.memory_bytes for place in places) / math.ceil(_room(places, workers) / len(places))
     return house.stacks(runs, dataclasses.replace(device, memory_bytes=memory_bytes))

@@ -6,6 +6,7 @@ last checkpoint, half a minute at most while a run trains.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def underway(store: Store) -> list[Underway]:
     """Every run of which there is a checkpoint; those of a stack share one."""
     paths = sorted((store.root / WORK).glob(f"*/{CHECKPOINT}"))
     return [run for path in paths for run in _runs_of(path)]
+
+
+def begun(store: Store) -> list[list[str]]:
+    """The fingerprints of the runs that share a checkpoint, for each checkpoint there is."""
+    members = []
+    for path in sorted((store.root / WORK).glob(f"*/{CHECKPOINT}")):
+        with contextlib.suppress(OSError, ValueError):  # its run has just ended
+            members.append(checkpoint.read_notes(path)["members"])
+    return members
 
 
 def _runs_of(path: Path) -> list[Underway]:
