@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 .PHONY: reproduce test check smoke clean
 .DELETE_ON_ERROR:
 
-reproduce: $(VENV)/.installed-test
+reproduce: $(VENV)/.installed-alone
 	$(BIN)/parrotlab reproduce
 
 test: $(VENV)/.installed-test
@@ -30,6 +30,10 @@ smoke: $(VENV)/.installed-test
 	$(BIN)/parrotlab report --scale smoke --store "$$folder" --output "$$folder/report"
 
 # The stamp is as old as the last installation: a changed pyproject.toml or constraints.txt installs again.
+$(VENV)/.installed-alone: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -9,6 +9,7 @@ from fakes import Digits, mixture
 
 from parrotlab import cli
 from parrotlab.cli import _plot
+from parrotlab.execution import watching
 from parrotlab.execution.watching import underway
 from parrotlab.results.store import Store
 from parrotlab.run import CHECKPOINT, Interrupted, Run, execute
@@ -38,6 +39,10 @@ def begun(tmp_path):
             stopping=lambda: seen[-1][0] == 7,
         )
     return Store(tmp_path), seen
+
+
+def test_the_runs_of_a_stack_are_known_to_have_begun_together(begun):
+    assert watching.begun(begun[0]) == [[run.fingerprint for run in STACK]]
 
 
 def test_each_run_of_a_stack_is_seen_with_its_own_losses(begun):

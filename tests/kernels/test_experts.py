@@ -56,6 +56,15 @@ def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
         assert not gradient[[0, 2]].any()
 
 
+@pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (7, 3)])
+def test_in_float32_any_width_is_the_plain_loop(width, hidden):
+    arguments = case(50, width, hidden, 4, 2, dtype=torch.float32)
+    for ours, theirs in zip(
+        output_and_gradients(expert_outputs, arguments), output_and_gradients(expert_outputs_reference, arguments)
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (8, 3)])
 def test_in_bfloat16_any_width_is_the_plain_loop_to_rounding(width, hidden):
     rounded = case(50, width, hidden, 4, 2, dtype=torch.bfloat16)

@@ -30,8 +30,9 @@ def plan(
 ) -> int:
     """Print every run of studies: parameters, FLOPs, rough time, memory and disk, and whether the store has it.
 
-    Nothing is trained. Runs with the same number of a stack will train together; those that the store has are in none. Memory is that of one step of the whole batch, which the GPUs that share a batch divide; disk is what
-    the checkpoint takes while a run trains.
+    Nothing is trained. Runs with the same number of a stack will train together; those that the store has are in
+    none. Memory is that of one step of the whole batch, which the GPUs that share a batch divide; disk is what the
+    checkpoint takes while a run trains.
 
     Args:
         studies: Names of studies, or all.
