@@ -59,7 +59,7 @@ def expert_outputs(
     gated: bool,
 ) -> Tensor:
     """The same by the path that is fastest for the device and the shape."""
-    x_ND = x_ND.to(_product_dtype(x_ND))  # before the gather, which then moves half the bytes
+    x_ND = x_ND.to(product_dtype(x_ND))  # before the gather, which then moves half the bytes
     path = _choice.path(x_ND, up_EDG.shape[-3], gated)
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
@@ -151,7 +151,7 @@ def _narrow(experts_NA: Tensor, experts: int) -> Tensor:
     return experts_NA.to(torch.int16) if experts < 1 << 15 else experts_NA
 
 
-def _product_dtype(x: Tensor) -> torch.dtype:
+def product_dtype(x: Tensor) -> torch.dtype:
     """What autocast would make of a product's operands; it does not know grouped products."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

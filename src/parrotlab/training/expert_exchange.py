@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from parrotlab.kernels.experts import expert_outputs
+from parrotlab.kernels.experts import expert_outputs, product_dtype
 
 
 class ExpertExchange:
@@ -43,7 +43,7 @@ class ExpertExchange:
         dist.all_to_all_single(coming_PE, leaving_PE, group=self.group)
         leaving, coming = torch.stack((leaving_PE.sum(dim=1), coming_PE.sum(dim=1))).tolist()
 
-        x_ND = x_ND.to(_product_dtype(x_ND))  # before the journey, which then moves half the bytes
+        x_ND = x_ND.to(product_dtype(x_ND))  # before the journey, which then moves half the bytes
         sorted_SD = _Permute.apply(x_ND.repeat_interleave(active, dim=0), order_S, place_S)
         guest_KD = _Exchange.apply(sorted_SD, leaving, coming, self.group)
         expert_PE = torch.arange(mine, device=x_ND.device).expand_as(coming_PE)
@@ -64,11 +64,6 @@ def _outputs(
         return _outputs(nobody_1D, expert_1, one_E, up_EDG, down_EFD, gated)[:0] + guest_KD
     ones_K1 = torch.ones(len(guest_KD), 1, device=guest_KD.device)
     return expert_outputs(guest_KD, ones_K1, expert_K.unsqueeze(-1), guests_E, up_EDG, down_EFD, gated)
-
-
-def _product_dtype(x: Tensor) -> torch.dtype:
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class _Permute(torch.autograd.Function):
