@@ -56,7 +56,7 @@ def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
         assert not gradient[[0, 2]].any()
 
 
-@pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (7, 3)])
+@pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (7, 3), (128, 70)])
 def test_in_float32_any_width_is_the_plain_loop(width, hidden):
     arguments = case(50, width, hidden, 4, 2, dtype=torch.float32)
     for ours, theirs in zip(

@@ -15,7 +15,7 @@ from parrotlab.model.norm import RMSNorm
 Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
 """[B, H, T, C] queries, keys and values (of H / group heads), rotated -> [B, H, T, C] what each query gathers."""
 
-SHORT = 32
+SHORT = 48
 """On a CPU, rows up to this length are two plain products: torch's kernel works in blocks that they leave empty."""
 
 
