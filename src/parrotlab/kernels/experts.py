@@ -102,8 +102,7 @@ def _sorted(
     if x_ND.dim() == 3:
         offsets = experts * torch.arange(x_ND.shape[0], device=x_ND.device)
         experts_NA = (experts_NA + offsets.view(-1, 1, 1)).flatten(0, 1)
-    order_S = _narrow(experts_NA, math.prod(up_EDG.shape[:-2])).flatten().argsort(stable=True)  # the S = N·A choices
-    place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
+    order_S, place_S = by_expert(experts_NA, math.prod(up_EDG.shape[:-2]))
     place_NA = place_S.view(-1, active)
 
     sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), order_S // active, place_NA)
@@ -145,6 +144,13 @@ def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
         F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
     )
     return padded_SF[:, :outputs]
+
+
+def by_expert(experts_NA: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """[S] the S = N·A choices ordered by expert, equal ones as they came; and each choice's place in that order."""
+    order_S = _narrow(experts_NA, experts).flatten().argsort(stable=True)
+    place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
+    return order_S, place_S
 
 
 def _narrow(experts_NA: Tensor, experts: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from parrotlab.kernels.experts import expert_outputs, product_dtype
+from parrotlab.kernels.experts import by_expert, expert_outputs, product_dtype
 
 
 class ExpertExchange:
@@ -36,8 +36,7 @@ class ExpertExchange:
         The sizes of the two exchanges are the one thing for which the host waits: 2 P numbers a layer.
         """
         active, mine = experts_NA.shape[1], len(up_EDG)
-        order_S = experts_NA.flatten().argsort(stable=True)
-        place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
+        order_S, place_S = by_expert(experts_NA, len(choices_E))
         leaving_PE = choices_E.long().view(-1, mine)
         coming_PE = torch.empty_like(leaving_PE)
         dist.all_to_all_single(coming_PE, leaving_PE, group=self.group)
