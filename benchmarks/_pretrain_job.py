@@ -32,9 +32,9 @@ class Job:
     gated: bool = False
     tied: bool = True
     vocabulary: int = 32_000
-    rows: int = 16
+    rows: int = 32
     length: int = 1024
-    steps: int = 40
+    steps: int = 30
     corpus: str = ""
     accumulate: int = 1
     expert_parallel: int = 1

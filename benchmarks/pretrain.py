@@ -3,7 +3,8 @@
     python benchmarks/pretrain.py --output results/benchmarks/pretrain.json
 
 A dense model and a mixture are trained on the same rows alone, sliced over two GPUs (FSDP2), and sliced with their
-experts shared out. Each is a job in processes of its own: one that fails is recorded, and the others go on. ``--smoke``
+experts shared out. A GPU computes as many rows at a time in all of them: one alone takes a step's rows in two parts.
+Each is a job in processes of its own: one that fails is recorded, and the others go on. ``--smoke``
 does everything on the CPU with a tiny model.
 """
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -86,44 +88,44 @@ def start(job: Job, folder: Path, first_gpu: int = 0) -> Running:
 def fitted(job: Job, folder: Path, gpu: int) -> list[dict]:
     """A one-GPU job, with smaller micro-batches and then fewer layers until it fits; the last attempt counts."""
     attempts = []
-    for attempt in (job, replace(job, accumulate=2), replace(job, accumulate=2, layers=max(1, job.layers // 2))):
+    smaller = replace(job, accumulate=2 * job.accumulate)
+    for attempt in (job, smaller, replace(smaller, layers=max(1, job.layers // 2))):
         attempts.append(start(attempt, folder, gpu).ended())
         if "OutOfMemory" not in attempts[-1].get("error", ""):
             break
     return attempts
 
 
-def measured(base: Job, gpus: int, folder: Path, checkpoint_layers: int) -> list[dict]:
-    """All jobs: first those of one GPU, side by side where there are two."""
-    dense = replace(base, name="dense, alone", experts=0)
-    plain = replace(dense, name="dense, plain trainer", engine="plain")
-    mixture = replace(base, name="mixture, alone")
-    rows = []
-    if gpus > 1:
-        beside = start(dense, folder, 1)
-        rows += fitted(mixture, folder, 0)
-        rows.append(beside.ended())
-    else:
-        rows += [start(dense, folder).ended(), *fitted(mixture, folder, 0)]
-    layers = next(row["layers"] for row in reversed(rows) if row["name"] == mixture.name)
+def measured(base: Job, gpus: int, folder: Path, checkpoint_layers: int) -> Iterator[dict]:
+    """What each job found; those of one GPU go side by side where there are two."""
+    dense = replace(base, name="dense, alone", experts=0, accumulate=2)
+    plain = replace(dense, name="dense, plain trainer", engine="plain", accumulate=1)
+    mixture = replace(base, name="mixture, alone", accumulate=2)
     if gpus == 1:
-        return [*rows, start(plain, folder).ended()]
-    beside = start(plain, folder, 1)
-    rows.append(beside.ended())
-    sliced = replace(mixture, name="mixture, sliced", layers=layers, gpus=2)
+        yield start(dense, folder).ended()
+        yield from fitted(mixture, folder, 0)
+        yield start(plain, folder).ended()
+        return
+    beside = start(dense, folder, 1)
+    attempts = fitted(mixture, folder, 0)
+    yield from attempts
+    yield beside.ended()
+    layers = attempts[-1]["layers"]
+    sliced = replace(mixture, name="mixture, sliced", layers=layers, gpus=2, accumulate=1)
     shared_out = replace(sliced, name="mixture, sliced, experts shared out", expert_parallel=2)
-    for job in (replace(dense, name="dense, sliced", gpus=2), sliced, shared_out):
-        rows.append(start(job, folder).ended())
+    for job in (replace(dense, name="dense, sliced", gpus=2, accumulate=1), sliced, shared_out):
+        yield start(job, folder).ended()
     written = replace(
         shared_out,
         name="checkpoint written on 2",
         layers=min(layers, checkpoint_layers),
         checkpoint=str(folder / "checkpoint"),
     )
-    rows.append(start(written, folder).ended())
+    yield start(written, folder).ended()
     resumed = replace(written, name="checkpoint resumed on 1", gpus=1, expert_parallel=1, resume=True)
-    rows.append(start(resumed, folder).ended())
-    return rows
+    beside = start(plain, folder, 1)
+    yield start(resumed, folder).ended()
+    yield beside.ended()
 
 
 def compare(rows: list[dict]) -> None:
@@ -158,7 +160,7 @@ def show(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    """Runs the jobs and writes the table."""
+    """Runs the jobs, and writes the table after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/pretrain.json"))
     parser.add_argument("--smoke", action="store_true", help="tiny, on the CPU, two processes")
@@ -184,12 +186,14 @@ def main() -> None:
     gpus = 2 if options.smoke else min(2, torch.cuda.device_count())
     if not gpus:
         parser.error("there is no CUDA device here: --smoke runs on the CPU")
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = measured(base, gpus, Path(folder), options.checkpoint_layers)
-    compare(rows)
     settings = asdict(base) | {"note": "losses are means over stretches of steps; the first stretch is not timed"}
-    write(options.output, {"settings": settings, "seconds": time.monotonic() - began, "rows": rows}, "triton")
+    began, rows = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for row in measured(base, gpus, Path(folder), options.checkpoint_layers):
+            rows.append(row)
+            compare(rows)
+            seconds = time.monotonic() - began
+            write(options.output, {"settings": settings, "seconds": seconds, "rows": rows}, "triton")
     show(rows)
 
 
