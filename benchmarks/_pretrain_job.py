@@ -32,7 +32,7 @@ class Job:
     gated: bool = False
     tied: bool = True
     vocabulary: int = 32_000
-    rows: int = 32
+    rows: int = 64
     length: int = 1024
     steps: int = 30
     corpus: str = ""

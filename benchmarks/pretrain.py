@@ -3,7 +3,7 @@
     python benchmarks/pretrain.py --output results/benchmarks/pretrain.json
 
 A dense model and a mixture are trained on the same rows alone, sliced over two GPUs (FSDP2), and sliced with their
-experts shared out. A GPU computes as many rows at a time in all of them: one alone takes a step's rows in two parts.
+experts shared out. All take the same rows a step: one GPU in two parts, or, where it holds a whole mixture, in four.
 Each is a job in processes of its own: one that fails is recorded, and the others go on. ``--smoke``
 does everything on the CPU with a tiny model.
 """
@@ -100,7 +100,7 @@ def measured(base: Job, gpus: int, folder: Path, checkpoint_layers: int) -> Iter
     """What each job found; those of one GPU go side by side where there are two."""
     dense = replace(base, name="dense, alone", experts=0, accumulate=2)
     plain = replace(dense, name="dense, plain trainer", engine="plain", accumulate=1)
-    mixture = replace(base, name="mixture, alone", accumulate=2)
+    mixture = replace(base, name="mixture, alone", accumulate=4)
     if gpus == 1:
         yield start(dense, folder).ended()
         yield from fitted(mixture, folder, 0)

@@ -35,7 +35,7 @@ from parrotlab.training.expert_exchange import ExpertExchange
 from parrotlab.training.processes import Processes
 
 EXPERTS = ("up_EDG", "down_EFD")
-AHEAD = 4
+AHEAD = 8
 """Weights that are drawn side by side, while another is put in its place."""
 
 
