@@ -171,13 +171,17 @@ def compare(question: Question, ours: Any, peers: dict[int, Any], precision: str
     }
 
 
-def geometric_mean(values: list[float]) -> float:
-    """Of ratios."""
-    return math.exp(sum(map(math.log, values)) / len(values))
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means of the ratios, of likelihoods and of generation, where there are any yet."""
+    ratios = {
+        kind: [row["ratio"] for row in rows if row["benchmark"] in {one.benchmark for one in questions}]
+        for kind, questions in (("likelihood_ratio", CHOICES), ("generation_ratio", TEXTS))
+    }
+    return {kind: math.exp(sum(map(math.log, values)) / len(values)) for kind, values in ratios.items() if values}
 
 
 def main() -> None:
-    """Times both models on every question and writes the table."""
+    """Times both models on every question, and writes the table with each row: who stops early keeps what was timed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/evaluation.json"))
     parser.add_argument("--device", default="cpu")
@@ -195,6 +199,8 @@ def main() -> None:
     precision = "float32" if device == "cpu" else "bfloat16"
     if device == "cpu":
         torch.set_num_threads(1)
+    shape = {"width": options.width, "layers": options.layers, "vocabulary": options.vocabulary, "steps": options.steps}
+    settings = shape | {"device": device, "precision": precision, "threads": torch.get_num_threads()}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -215,14 +221,8 @@ def main() -> None:
                 row = {"model": name} | compare(question, ours, peers, precision, device)
                 rows.append(row)
                 print(row, flush=True)
-    summary = {
-        kind: geometric_mean([row["ratio"] for row in rows if row["benchmark"] in {one.benchmark for one in questions}])
-        for kind, questions in (("likelihood_ratio", CHOICES), ("generation_ratio", TEXTS))
-    }
-    print(summary)
-    shape = {"width": options.width, "layers": options.layers, "vocabulary": options.vocabulary, "steps": options.steps}
-    settings = shape | {"device": device, "precision": precision, "threads": torch.get_num_threads()}
-    write(options.output, settings | summary | {"rows": rows}, "transformers", "lm-eval")
+                write(options.output, settings | summary(rows) | {"rows": rows}, "transformers", "lm-eval")
+    print(summary(rows))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from parrotlab.evals.item_scores import item_scores
 from parrotlab.evals.loss import Loss
 from parrotlab.results.store import Store
 from parrotlab.run import Run, execute
+from parrotlab.studies import study
 from parrotlab.tasks.language import Language
 from parrotlab.tasks.phone_book import PhoneBook
+from parrotlab.text.corpus import hashes
 from parrotlab.training.devices import Device
 from parrotlab.training.recipe import Recipe
 
@@ -77,6 +79,16 @@ def test_a_stored_run_is_asked_once_and_every_answer_is_kept(trained, tmp_path, 
     assert len(store.examinations()) == 2
     kept, again = (item_scores(store, again=again) for again in (False, True))
     assert kept.equals(again)
+
+
+def test_a_study_stands_for_its_runs_with_weights(data, tmp_path, capsys, monkeypatch):
+    (first, second, *_) = study.load("natural_language").plan("smoke", hashes())
+    execute([first], Store(tmp_path / "store"), CPU, keep_weights=True)
+    execute([second], Store(tmp_path / "store"), CPU)
+    command = ["eval", "natural_language", "--scale", "smoke", "--benchmarks", "piqa", "--store", tmp_path / "store"]
+    told = said(capsys, 0, *command, "--limit", 2, "--json")
+    assert [row["model"] for row in json.loads(told.out)] == [first.fingerprint]
+    assert "natural_language: 1 of 8 runs at scale smoke are in" in told.err
 
 
 def test_all_benchmarks_are_asked_of_a_pack_and_of_nothing_else(data, tmp_path, capsys, monkeypatch):

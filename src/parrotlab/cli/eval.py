@@ -13,6 +13,7 @@ from parrotlab.cli._show import say, show_json, show_table, words
 
 if TYPE_CHECKING:
     from parrotlab.evals.harness import Benchmark
+    from parrotlab.execution.rounds import Round
     from parrotlab.results.store import Record
 
 DEFAULT = -1
@@ -21,6 +22,7 @@ DEFAULT = -1
 def evaluate(
     model: Positional[tuple[str, ...]] = (),
     *,
+    scale: str = "laptop",
     group: str = "",
     benchmarks: tuple[str, ...] = (),
     limit: int = 0,
@@ -37,7 +39,8 @@ def evaluate(
     """Ask models the benchmarks, offline, and keep every answer. What the store has is not asked again.
 
     Args:
-        model: Fingerprints of stored runs with weights, hf:FOLDER_OR_NAME, oracle, random, longest, majority.
+        model: Fingerprints of stored runs with weights, studies, hf:FOLDER_OR_NAME, oracle, random, longest, majority.
+        scale: Of the runs that a study's name stands for: smoke, laptop, gpu or paper.
         group: knowledge, commonsense, math, probes, or own; without it, all but the probes.
         benchmarks: By name instead.
         limit: Ask at most so many items of each; 0 is all.
@@ -54,6 +57,8 @@ def evaluate(
     from parrotlab.evals import harness
 
     harness.offline()
+    from parrotlab.execution.rounds import Round
+
     folder = str(existing_pack(pack)) if pack else ""
     known = harness.benchmarks(include_path)
     chosen = harness.chosen(known, benchmarks, group)
@@ -62,12 +67,11 @@ def evaluate(
         (show_json if json else show_table)([_listed(benchmark, folder) for benchmark in every])
         return 0
     if not model:
-        raise ValueError("name a model: a run's fingerprint, hf:FOLDER, oracle, random, longest or majority")
+        raise ValueError("name a model: a run's fingerprint, a study, hf:FOLDER, oracle, random, longest or majority")
     if limit < 0 or shots < DEFAULT or batch_tokens < 1:
         raise ValueError(f"limit, shots and batch-tokens count: not {limit}, {shots} and {batch_tokens}")
-    rows = []
-    for name in model:
-        rows += _examined(name, chosen, folder, limit, shots, store, device, batch_tokens, tokenizer)
+    asked = Round(benchmarks=tuple(chosen), limit=limit, shots=None if shots == DEFAULT else shots)
+    rows = _examined(_named(model, scale, store), asked, folder, store, device, batch_tokens, tokenizer)
     (show_json if json else show_table)(rows)
     return 0
 
@@ -80,37 +84,50 @@ def existing_pack(folder: Path) -> Path:
     return folder
 
 
+def _named(models: tuple[str, ...], scale: str, store: Path) -> list[str]:
+    """The models, a study's name replaced by its runs at that scale that are in the store with their weights."""
+    from parrotlab.cli._plans import chosen, planned
+    from parrotlab.execution.rounds import with_weights
+    from parrotlab.results.store import Store
+    from parrotlab.studies import study
+
+    results, named = Store(store), []
+    for name in models:
+        if name not in study.names():
+            named.append(name)
+            continue
+        runs = planned(chosen([name]), scale, study.corpora_of(results.runs()))[name]
+        found = with_weights(runs, results)
+        say(f"{name}: {len(found)} of {len(runs)} runs at scale {scale} are in {store} with their weights")
+        named += found
+    return list(dict.fromkeys(named))
+
+
 def _examined(
-    name: str,
-    chosen: list[Benchmark],
-    folder: str,
-    limit: int,
-    shots: int,
-    store: Path,
-    device_name: str,
-    batch_tokens: int,
-    tokenizer: str,
+    names: list[str], asked: Round, folder: str, store: Path, device_name: str, batch_tokens: int, tokenizer: str
 ) -> list[dict[str, Any]]:
-    """One model's rows. Whatever is missing is found before anything is asked."""
-    from parrotlab.execution.examine import can_answer, examine, examinee, sittings
+    """The rows of all models. Whatever a model's benchmarks lack is found before it is asked anything."""
+    from parrotlab.execution.examine import can_answer, examinee
+    from parrotlab.execution.rounds import examine_all
     from parrotlab.results.store import Store
     from parrotlab.training.devices import device
 
-    results, where = Store(store), device(device_name)
-    asked = [benchmark for benchmark in chosen if can_answer(name, benchmark)]
-    if len(asked) < len(chosen):
-        mute = [benchmark.name for benchmark in chosen if benchmark not in asked]
-        say(f"{name} takes the longest of several choices: it has no answer to {', '.join(mute)}")
-    with _bar(name, len(asked)) as (hear, advance):
-        who = examinee(name, results, where, batch_tokens, tokenizer, hear)
-        rows = []
-        for sitting in sittings(who, asked, results, folder, None if shots == DEFAULT else shots, limit):
-            advance(sitting.benchmark.name)
-            record = examine(who, sitting, results, where)
+    results, where, rows = Store(store), device(device_name), []
+    for name in names:
+        mute = [benchmark.name for benchmark in asked.benchmarks if not can_answer(name, benchmark)]
+        if mute:
+            say(f"{name} takes the longest of several choices: it has no answer to {', '.join(mute)}")
+    examinations = sum(can_answer(name, benchmark) for name in names for benchmark in asked.benchmarks)
+    with _bar(examinations) as (hear, begin):
+        meet = lambda name: examinee(name, results, where, batch_tokens, tokenizer, hear)  # noqa: E731
+        for record in examine_all(names, [asked], results, where, meet, folder, begin):
             rows.append(_row(record, results))
             cut, items = record.facts["truncated_items"], record.facts["items"]
             if cut:
-                say(f"{sitting.benchmark.name}: {cut} of {items} contexts were too long and cut from the left")
+                benchmark = record.spec["benchmark"]
+                say(f"{benchmark}: {cut} of {items} contexts were too long and cut from the left")
+    if len(rows) < examinations:
+        say(f"{examinations - len(rows)} of {examinations} are in another process's hands: ask again when it is done")
     return rows
 
 
@@ -154,22 +171,22 @@ def _listed(benchmark: Benchmark, folder: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _bar(model: str, benchmarks: int) -> Iterator[tuple[Any, Any]]:
-    """Two functions: one hears how many items are done, the other which benchmark begins."""
+def _bar(examinations: int) -> Iterator[tuple[Any, Any]]:
+    """Two functions: one hears how many items are done, the other which model meets which benchmark now."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = words()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task, begun = bar.add_task(model, total=None), iter(range(1, benchmarks + 1))
+        task, begun = bar.add_task("", total=None), iter(range(1, examinations + 1))
 
         def hear(done: int, items: int) -> None:
             bar.update(task, completed=done, total=items)
 
-        def advance(benchmark: str) -> None:
-            line = f"{model}: {benchmark}, {next(begun)} of {benchmarks}"
+        def begin(model: str, benchmark: Benchmark) -> None:
+            line = f"{model}: {benchmark.name}, {next(begun)} of {examinations}"
             bar.reset(task, description=line)
             if not console.is_terminal:
                 say(line)
 
-        yield hear, advance
+        yield hear, begin

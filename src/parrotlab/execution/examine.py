@@ -119,8 +119,12 @@ def sittings(
     folder: str = "",
     shots: int | None = None,
     limit: int = 0,
+    read: Callable[[Benchmark, str, int], Any] = harness.task,
 ) -> list[Sitting]:
-    """The examinations of a model, before any of them begins; DataError where rows are missing or malformed."""
+    """The examinations of a model, before any of them begins; DataError where rows are missing or malformed.
+
+    ``read`` makes lm-eval's task of a benchmark, a folder and a number of shots.
+    """
     found = []
     for benchmark in benchmarks:
         shown = benchmark.default_shots if shots is None else shots
@@ -134,7 +138,7 @@ def sittings(
             tokenizer=who.tokenizer,
             revision=benchmark.revision,
         )
-        task = None if store.find(examination) else harness.task(benchmark, folder, shown)
+        task = None if store.find(examination) else read(benchmark, folder, shown)
         found.append(Sitting(benchmark=benchmark, examination=examination, task=task))
     return found
 
