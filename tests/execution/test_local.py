@@ -89,6 +89,26 @@ def test_workers_share_the_memory_of_a_gpu():
     assert [len(stack) for stack in stacks(runs, gpu, 2)] == [3, 3]
 
 
+def test_more_workers_share_a_gpu_where_the_multi_process_service_runs(tmp_path, monkeypatch):
+    runs = [toy(seed=seed) for seed in range(8)]
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    gpu = Device("cuda", fast_steps=True, memory_bytes=8 * (bytes_needed(runs[0]) + 1) / MEMORY_SHARE)
+    alone = stacks(runs, gpu, 64)
+    (tmp_path / "control").touch()
+    assert len(alone) < len(stacks(runs, gpu, 64)) == len(runs)
+
+
+def test_no_more_workers_share_a_gpu_than_it_holds_of_the_largest_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    (tmp_path / "control").touch()
+    runs = [toy(seed=seed) for seed in range(4)]
+    gpu = Device("cuda", fast_steps=True, memory_bytes=4 * (bytes_needed(runs[0]) + 1) / MEMORY_SHARE)
+    large = replace(runs[0], model=replace(runs[0].model, width=2048))
+    assert bytes_needed(large) > MEMORY_SHARE * gpu.memory_bytes / 2
+    assert sorted(map(len, stacks(runs, gpu, 64))) == [1, 1, 1, 1]
+    assert sorted(map(len, stacks([*runs, large], gpu, 64))) == [1, 4]
+
+
 def test_on_a_cpu_small_runs_share_a_step_but_leave_no_worker_idle():
     runs = [toy(seed=seed) for seed in range(3)]
     for workers, sizes in ((1, [3]), (2, [1, 2]), (3, [1, 1, 1]), (4, [1, 1, 1])):

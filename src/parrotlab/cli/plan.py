@@ -38,7 +38,7 @@ def plan(
         studies: Names of studies, or all.
         scale: smoke, laptop, gpu or paper.
         store: The folder of results.
-        workers: Processes side by side on a CPU; a GPU is shared by at most three.
+        workers: Processes side by side on a CPU; a GPU is shared by three, or ten under MPS.
         device: What the times are estimated for; it need not be here.
         json: Print JSON.
     """

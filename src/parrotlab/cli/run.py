@@ -27,7 +27,7 @@ def run(
         studies: Names of studies, or all.
         scale: smoke, laptop, gpu or paper.
         store: The folder of results.
-        workers: Processes side by side on a CPU, of one thread each; a GPU is shared by at most three.
+        workers: Processes side by side on a CPU, of one thread each; a GPU is shared by three, or ten under MPS.
         device: cpu, cuda, or auto for CUDA where there is one.
         retry: Run failed runs again.
         keep_weights: Store trained weights too, in float32; export needs them.

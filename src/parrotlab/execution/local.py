@@ -1,9 +1,9 @@
 """Many runs on this machine: processes train them side by side, and whoever asked hears the news.
 
 On CPUs each worker has one thread: several models side by side are faster than one after the other on many
-threads. On CUDA a few share each GPU. A worker hears its next stack of runs through a pipe of
-its own and answers through it, so that one that is killed takes nothing with it but its current stack, which
-goes on from its checkpoint next time; and a worker whose parent has died notices and stops too.
+threads. On CUDA a few share each GPU, and more where the Multi-Process Service runs. A worker hears its next stack
+of runs through a pipe of its own and answers through it, so that one that is killed takes nothing with it but its
+current stack, which goes on from its checkpoint next time; and a worker whose parent has died notices and stops too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ import torch
 from parrotlab import run as house
 from parrotlab.execution import estimate, watching
 from parrotlab.results.store import WORK, Busy, Store
-from parrotlab.run import Interrupted, Run
+from parrotlab.run import MEMORY_SHARE, Interrupted, Run
 from parrotlab.training.devices import Device, each
 from parrotlab.training.loop import Progress
 
@@ -37,6 +38,10 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 CUDA_WORKERS = 3
 """Processes that share a GPU: while one trains, the others compile their next steps, which takes half a minute."""
+SERVED_WORKERS = 10
+"""Where CUDA's Multi-Process Service runs: kernels of many processes are on a GPU at once, and small ones fill it."""
+SERVICE = "/tmp/nvidia-mps"
+"""Where the service listens, unless CUDA_MPS_PIPE_DIRECTORY says another folder."""
 
 State = Literal["training", "complete", "failed", "interrupted", "busy", "broken", "lost"]
 
@@ -81,7 +86,7 @@ def train_all(
 
     waiting = deque(sorted(stacks(runs, device, workers, watching.begun(store)), key=seconds, reverse=True))
     places = each(device)
-    room = _room(places, workers)
+    room = _room(runs, places, workers)
     crew: list[_Worker] = []
     stopped = False
 
@@ -105,6 +110,8 @@ def train_all(
     finally:
         for worker in crew:
             worker.kill()
+        for worker in crew:  # after the last was told: a process that leaves a GPU takes seconds
+            worker.process.join()
 
 
 def stacks(
@@ -128,13 +135,18 @@ def stacks(
 
 def _fresh_stacks(runs: Sequence[Run], device: Device, workers: int) -> list[tuple[Run, ...]]:
     places = each(device)
-    memory_bytes = min(place.memory_bytes for place in places) / math.ceil(_room(places, workers) / len(places))
+    memory_bytes = min(place.memory_bytes for place in places) / math.ceil(_room(runs, places, workers) / len(places))
     return house.stacks(runs, dataclasses.replace(device, memory_bytes=memory_bytes))
 
 
-def _room(places: Sequence[Device], workers: int) -> int:
-    """How many workers there is room for: a few on each GPU, as many as asked for on a CPU."""
-    return min(workers, CUDA_WORKERS * len(places)) if places[0].is_cuda else workers
+def _room(runs: Sequence[Run], places: Sequence[Device], workers: int) -> int:
+    """How many workers there is room for: on each GPU a few whose largest runs it can hold, on a CPU all."""
+    if not places[0].is_cuda:
+        return workers
+    largest = max((house.bytes_needed(run) for run in runs), default=1)
+    held = MEMORY_SHARE * min(place.memory_bytes for place in places) / largest
+    served = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", SERVICE), "control").exists()
+    return min(workers, int(max(1, min(held, SERVED_WORKERS if served else CUDA_WORKERS))) * len(places))
 
 
 def _hand_out(waiting: deque[tuple[Run, ...]], crew: list[_Worker], room: int, hire: Callable[[int], _Worker]) -> None:
@@ -188,11 +200,10 @@ class _Worker:
         return f"its worker {how}; the same command goes on from the last checkpoint"
 
     def kill(self) -> None:
-        """Ends the process: at once if it is at work, and else as it hears that no more work comes."""
+        """Ends the process: at once if it is at work, and else as it hears that no more work comes. To be joined."""
         if self.stack:
             self.process.kill()
         self.pipe.close()
-        self.process.join()
 
 
 def _window(step: int, steps: int, losses: dict[str, float]) -> dict[str, Any]:
