@@ -11,6 +11,7 @@ does everything on the CPU with a tiny model.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -57,6 +58,7 @@ class Running:
             "name": self.job.name,
             "gpus": self.job.gpus,
             "layers": self.job.layers,
+            "rows": self.job.rows,
             "accumulate": self.job.accumulate,
         }
         told["job_seconds"] = time.monotonic() - self.began
@@ -96,34 +98,36 @@ def fitted(job: Job, folder: Path, gpu: int) -> list[dict]:
     return attempts
 
 
-def measured(base: Job, gpus: int, folder: Path, checkpoint_layers: int) -> Iterator[dict]:
-    """What each job found; those of one GPU go side by side where there are two."""
+def speed(base: Job, gpus: int, folder: Path) -> Iterator[dict]:
+    """A dense model and a mixture on one GPU, side by side where there are two, and then on both."""
     dense = replace(base, name="dense, alone", experts=0, accumulate=2)
-    plain = replace(dense, name="dense, plain trainer", engine="plain", accumulate=1)
     mixture = replace(base, name="mixture, alone", accumulate=4)
-    if gpus == 1:
-        yield start(dense, folder).ended()
-        yield from fitted(mixture, folder, 0)
-        yield start(plain, folder).ended()
-        return
-    beside = start(dense, folder, 1)
-    attempts = fitted(mixture, folder, 0)
-    yield from attempts
+    beside = start(dense, folder, gpus - 1)
+    attempts = fitted(mixture, folder, 0) if gpus > 1 else []
     yield beside.ended()
-    layers = attempts[-1]["layers"]
-    sliced = replace(mixture, name="mixture, sliced", layers=layers, gpus=2, accumulate=1)
+    attempts = attempts or fitted(mixture, folder, 0)
+    yield from attempts
+    if gpus == 1:
+        return
+    sliced = replace(mixture, name="mixture, sliced", layers=attempts[-1]["layers"], gpus=2, accumulate=1)
     shared_out = replace(sliced, name="mixture, sliced, experts shared out", expert_parallel=2)
     for job in (replace(dense, name="dense, sliced", gpus=2, accumulate=1), sliced, shared_out):
         yield start(job, folder).ended()
+
+
+def checkpoint(base: Job, folder: Path, layers: int) -> Iterator[dict]:
+    """A mixture's checkpoint is written on two GPUs and resumed on one, with the plain trainer on the other."""
     written = replace(
-        shared_out,
+        base,
         name="checkpoint written on 2",
-        layers=min(layers, checkpoint_layers),
+        layers=layers,
+        gpus=2,
+        expert_parallel=2,
         checkpoint=str(folder / "checkpoint"),
     )
     yield start(written, folder).ended()
     resumed = replace(written, name="checkpoint resumed on 1", gpus=1, expert_parallel=1, resume=True)
-    beside = start(plain, folder, 1)
+    beside = start(replace(base, name="dense, plain trainer", experts=0, engine="plain"), folder, 1)
     yield start(resumed, folder).ended()
     yield beside.ended()
 
@@ -163,6 +167,8 @@ def main() -> None:
     """Runs the jobs, and writes the table after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/pretrain.json"))
+    parser.add_argument("--jobs", choices=("speed", "checkpoint", "all"), default="all")
+    parser.add_argument("--add", action="store_true", help="keep what the output has of other jobs")
     parser.add_argument("--smoke", action="store_true", help="tiny, on the CPU, two processes")
     parser.add_argument("--corpus", default="", help="a prepared corpus; without it, tokens drawn by a power law")
     parser.add_argument("--checkpoint-layers", type=int, default=2, help="of the mixture whose checkpoint is written")
@@ -187,10 +193,14 @@ def main() -> None:
     if not gpus:
         parser.error("there is no CUDA device here: --smoke runs on the CPU")
     settings = asdict(base) | {"note": "losses are means over stretches of steps; the first stretch is not timed"}
-    began, rows = time.monotonic(), []
+    began = time.monotonic()
+    rows = json.loads(options.output.read_text())["results"]["rows"] if options.add and options.output.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        for row in measured(base, gpus, Path(folder), options.checkpoint_layers):
-            rows.append(row)
+        jobs = speed(base, gpus, Path(folder)) if options.jobs != "checkpoint" else iter(())
+        if options.jobs != "speed" and gpus > 1:
+            jobs = itertools.chain(jobs, checkpoint(base, Path(folder), options.checkpoint_layers))
+        for row in jobs:
+            rows = [*(other for other in rows if other["name"] != row["name"] or "error" in row), row]
             compare(rows)
             seconds = time.monotonic() - began
             write(options.output, {"settings": settings, "seconds": seconds, "rows": rows}, "triton")

@@ -88,7 +88,7 @@ def test_a_study_stands_for_its_runs_with_weights(data, tmp_path, capsys, monkey
     command = ["eval", "natural_language", "--scale", "smoke", "--benchmarks", "piqa", "--store", tmp_path / "store"]
     told = said(capsys, 0, *command, "--limit", 2, "--json")
     assert [row["model"] for row in json.loads(told.out)] == [first.fingerprint]
-    assert "natural_language: 1 of 8 runs at scale smoke are in" in told.err
+    assert "natural_language: of 8 runs at scale smoke, 1 at their best learning rates have weights" in told.err
 
 
 def test_all_benchmarks_are_asked_of_a_pack_and_of_nothing_else(data, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """Models of ten lines are asked made-up rows in rounds."""
 
+from dataclasses import replace
+
 import pytest
 import rows
 from fakes import mixture
@@ -75,6 +77,23 @@ def test_what_another_process_is_at_is_passed_over(data, tmp_path):
     with store.workshop(fingerprint(examination)):
         assert told(store) == [pair for pair in everything if pair != (examination.model, "piqa")]
     assert told(store) == everything
+
+
+def test_of_several_learning_rates_only_the_best_is_asked(tmp_path):
+    recipe = Recipe(steps=8, rows=4, learning_rate=0.01, precision="float32")
+    learns, stays = (
+        Run(
+            task=PhoneBook(entries=20),
+            model=mixture(),
+            recipe=replace(recipe, learning_rate=rate),
+            evaluations=(),
+            seed=0,
+        )
+        for rate in (0.01, 1e-9)
+    )
+    store = Store(tmp_path)
+    execute([stays, learns], store, CPU, keep_weights=True)
+    assert with_weights([stays, learns], store) == [learns.fingerprint]
 
 
 def test_only_models_with_weights_can_be_asked(tmp_path):

@@ -85,7 +85,7 @@ def existing_pack(folder: Path) -> Path:
 
 
 def _named(models: tuple[str, ...], scale: str, store: Path) -> list[str]:
-    """The models, a study's name replaced by its runs at that scale that are in the store with their weights."""
+    """The models, a study's name replaced by its runs at their best learning rates, if they have weights."""
     from parrotlab.cli._plans import chosen, planned
     from parrotlab.execution.rounds import with_weights
     from parrotlab.results.store import Store
@@ -98,7 +98,7 @@ def _named(models: tuple[str, ...], scale: str, store: Path) -> list[str]:
             continue
         runs = planned(chosen([name]), scale, study.corpora_of(results.runs()))[name]
         found = with_weights(runs, results)
-        say(f"{name}: {len(found)} of {len(runs)} runs at scale {scale} are in {store} with their weights")
+        say(f"{name}: of {len(runs)} runs at scale {scale}, {len(found)} at their best learning rates have weights")
         named += found
     return list(dict.fromkeys(named))
 

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from parrotlab.analysis.points import LOSS, points
 from parrotlab.evals import harness
 from parrotlab.evals.harness import Benchmark
 from parrotlab.execution.examine import Examinee, can_answer, examine, sittings
@@ -30,8 +31,10 @@ class Round:
 
 
 def with_weights(runs: Iterable[Run], store: Store) -> list[str]:
-    """The fingerprints of those runs that are complete and kept their weights."""
-    return [run.fingerprint for run in runs if (store.root / run.fingerprint / WEIGHTS).is_file()]
+    """The fingerprints of those runs that kept their weights, each design at the best of its learning rates alone."""
+    table = store.table()
+    planned = points(table[table["fingerprint"].isin([run.fingerprint for run in runs])], LOSS)
+    return [name for name in planned["fingerprint"] if (store.root / name / WEIGHTS).is_file()]
 
 
 def examine_all(

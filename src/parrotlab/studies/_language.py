@@ -81,7 +81,7 @@ GRIDS: dict[Scale, Grid] = {
     "laptop": replace(
         MATCHED, layers=2, heads=2, widths=(16, 32, 64, 96), width=32, experts=(8, 16, 32), rows=READINGS["laptop"].rows
     ),
-    "gpu": MATCHED,
+    "gpu": replace(MATCHED, rates=(1.25e-3, 2.5e-3)),
 }
 """Matched models of the paper's geometry; its own family, which is not matched, is trained at its own scale alone."""
 
@@ -91,8 +91,9 @@ PAPER_RATE = 4e-4
 NOTES = (
     "The paper's mixture of texts, batch, length of rows, learning rates and vocabulary are unknown. Where it reads 65 "
     f"billion tokens, the gpu scale reads {READINGS['gpu'].trained_tokens / 1e6:.1f} million: models are compared "
-    "early in training, on texts of a few hundred megabytes. The learning rate is one rule for all widths (5e-3 at "
-    "width 32, falling with the root of the width), and no sweep. The paper scale is a plan: the paper's 17 models, "
+    "early in training, on texts of a few hundred megabytes. Learning rates fall with the root of the width: at the "
+    "gpu scale the better of two (1.25e-3 and 2.5e-3 at width 32), at the laptop's 5e-3 alone, which is too high for "
+    "the gpu scale's models. The paper scale is a plan: the paper's 17 models, "
     "not matched in active parameters, with OLMoE's batch, length of rows and learning rate (4e-4)."
 )
 
