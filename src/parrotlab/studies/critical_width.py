@@ -58,7 +58,7 @@ SWEEPS: dict[Scale, tuple[Sweep, ...]] = {
         Sweep(vertices=8, widths=(4, 6, 8, 16), train_examples=400_000),
         Sweep(vertices=16, widths=(8, 16, 32, 64), train_examples=1_000_000),
         Sweep(vertices=32, widths=(32, 64, 128), train_examples=1_000_000, epochs=2),
-        Sweep(vertices=64, widths=(128, 256), train_examples=1_000_000, epochs=2),
+        Sweep(vertices=64, widths=(128, 256), train_examples=500_000, rows=16),
     ),
     "paper": (
         Sweep(vertices=8, widths=(2, 4, 6, 8, 16, 32), train_examples=1_000_000),
