@@ -38,12 +38,15 @@ WORKERS = min(4, os.cpu_count() or 1)
 def item_scores(store: Store, mode: Mode | None = None, again: bool = False) -> pd.DataFrame:
     """Every item of every complete examination, with the columns of ``COLUMNS``.
 
+    A set may ask the same twice (SIQA's does): the second such item is named after the first, with ``/2`` behind it.
     A mode reads one metric of each kind of item; without one, all metrics are read. ``again`` computes them from the
     answers, whatever is kept.
     """
     tables = [_of(store, record, again) for record in examinations(store)]
     scored = pa.concat_tables([SCHEMA.empty_table().add_column(0, "fingerprint", pa.array([], pa.string())), *tables])
     items = scored.to_pandas()
+    earlier = items.groupby(["fingerprint", "metric", "item"]).cumcount()
+    items["item"] += ("/" + (earlier + 1).astype(str)).where(earlier > 0, "")
     return items if mode is None else items.loc[items["metric"] == items["kind"].map(METRIC[mode])]  # type: ignore[arg-type]
 
 

@@ -11,10 +11,7 @@ import pyarrow.parquet as pq
 
 from parrotlab.analysis.benchmarks import (
     GROUPS,
-    KNOWLEDGE,
     MATH,
-    PROBES,
-    REFERENCES,
     benchmark_scores,
     group_scores,
     held_out,
@@ -22,7 +19,6 @@ from parrotlab.analysis.benchmarks import (
     parts_of_groups,
     train_test_gaps,
 )
-from parrotlab.analysis.exchange_rate import exchange_rates
 from parrotlab.analysis.exposure import by_exposure
 from parrotlab.analysis.matched import against_dense
 from parrotlab.analysis.nearest_dense import nearest_dense
@@ -32,7 +28,8 @@ from parrotlab.evals.item_scores import item_scores
 from parrotlab.figures import benchmarks as figures
 from parrotlab.figures.exposure import accuracy_by_exposure
 from parrotlab.figures.picture import Picture
-from parrotlab.report._words import effective_text, interval_text, plain, rate_text
+from parrotlab.report._benchmark_rows import best_rows, gap_rows, matched_rows, rate_rows, score_row, title
+from parrotlab.report._words import plain
 from parrotlab.results.store import Store
 from parrotlab.studies import _benchmarks as claims
 from parrotlab.studies.study import Claim, Verdict
@@ -50,8 +47,6 @@ CAPTIONS = {
 }
 """Of the figures that a store may have."""
 
-TITLES = {KNOWLEDGE: "world knowledge", PROBES: "probes"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:
@@ -61,15 +56,17 @@ class Benchmarks:
     verdicts: tuple[tuple[Claim, Verdict], ...]
     lacking: list[str]
     """Which models have no mean in a group, and why."""
+    best: list[dict[str, Any]]
+    """The best design of each family, benchmark by benchmark."""
     scores: list[dict[str, Any]]
-    """Every examination: models, floors, the oracle."""
+    """Every examination: models at their best learning rates, floors, the oracle."""
     matched: list[dict[str, Any]]
     """Mixtures against dense models of equal total parameters and of equal perplexity, group by group."""
     pairs: list[dict[str, Any]]
     """Mixtures against the dense model of the nearest size, benchmark by benchmark, on the same items."""
     rates: list[dict[str, Any]]
-    refusals: list[tuple[str, str]]
-    """Benchmarks without an exchange rate, and why."""
+    refusals: dict[str, list[str]]
+    """Why benchmarks have no exchange rate, and which."""
     gaps: list[dict[str, Any]]
     pictures: dict[str, Picture]
 
@@ -80,8 +77,7 @@ def gathered(store: Store, table: pd.DataFrame) -> Benchmarks | None:
     items = item_scores(store) if len(examinations) else pd.DataFrame()
     if items.empty:
         return None
-    every = benchmark_scores(examinations, items, store.runs())
-    scores = _at_best_rates(every, table)
+    scores = _at_best_rates(benchmark_scores(examinations, items, store.runs()), table)
     held = held_out(scores)
     perplexities = _perplexities(scores, table)
     groups = group_scores(held).merge(perplexities, on="model", how="left")
@@ -94,21 +90,22 @@ def gathered(store: Store, table: pd.DataFrame) -> Benchmarks | None:
     }
     seen = _exposures(store)
     exposed = _exposed(scores, items, seen, table)
-    rates, refusals = _rates(held)
+    rates, refusals = rate_rows(held)
     tables = {name: _of_best_task(rows, groups) for name, rows in (matched | {claims.GROUPS: groups}).items()}
     return Benchmarks(
         summary=summary(held),
         verdicts=tuple((claim, claim.judge(tables)) for claim in claims.CLAIMS),
         lacking=[
-            f"{row['label']} has no mean in {_title(row['group'])}: it did not take {row['missing']}"
+            f"{row['label']} has no mean in {title(row['group'])}: it did not take {row['missing']}"
             for row in groups.loc[groups["missing"] != ""].to_dict("records")
         ],
-        scores=[_score_row(row) for group in GROUPS for row in every.loc[every["group"] == group].to_dict("records")],
-        matched=_matched_rows(matched, groups),
+        best=best_rows(held),
+        scores=[score_row(row) for group in GROUPS for row in scores.loc[scores["group"] == group].to_dict("records")],
+        matched=matched_rows(matched, groups),
         pairs=[plain(row) for row in nearest_dense(held, items, "total").to_dict("records")],
         rates=rates,
         refusals=refusals,
-        gaps=_gap_rows(gaps, scores, items, seen),
+        gaps=gap_rows(gaps, scores, items, seen),
         pictures=_pictures(groups, gaps, exposed),
     )
 
@@ -180,70 +177,6 @@ def _exposed(scores: pd.DataFrame, items: pd.DataFrame, seen: pd.DataFrame, tabl
     return pd.concat(parts, ignore_index=True)
 
 
-def _matched_rows(matched: dict[str, pd.DataFrame], groups: pd.DataFrame) -> list[dict[str, Any]]:
-    """The matched comparisons as a table; where fewer than two models rise above the floor, none is real."""
-    risen = groups.groupby("group")["above_floor"].sum()
-    told = []
-    for name, rows in matched.items():
-        for row in rows.to_dict("records"):
-            group = f"gap, {row['group']}" if name == claims.GAP else _title(row["group"])
-            real = bool(row["real"]) and (name == claims.GAP or risen[row["group"]] >= 2)
-            told.append(plain(row) | {"equal": claims.TOLD[name].removeprefix("equal "), "group": group, "real": real})
-    return told
-
-
-def _rates(held: pd.DataFrame) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Exchange rates, benchmark by benchmark; none where fewer than two dense models are above the floor."""
-    rows: list[dict[str, Any]] = []
-    refusals: list[tuple[str, str]] = []
-    ours = held.loc[held["family"].isin(("dense", "moe"))]
-    several = ours["trained_on"].nunique() > 1
-    for (benchmark, task), own in ours.groupby(["benchmark", "trained_on"], sort=False):
-        name = f"{benchmark}, trained on {task}" if several else str(benchmark)
-        risen = int(own.loc[own["family"] == "dense", "above_floor"].sum())
-        if risen < 2:
-            refusals.append((name, f"{risen} dense models score above the floor: it tells no size"))
-            continue
-        try:
-            rates = exchange_rates(own.assign(task=name, lower_is_better=False))
-        except ValueError as refusal:
-            refusals.append((name, str(refusal)))
-            continue
-        for row in rates.loc[rates["rate"].notna()].to_dict("records"):
-            told = {"rate_text": rate_text(row), "interval_text": interval_text(row)}
-            rows.append(plain(row) | told | {"effective_text": effective_text(row)})
-    return rows, refusals
-
-
-def _score_row(row: dict[str, Any]) -> dict[str, Any]:
-    noise = not row["above_floor"] and row["model"] not in REFERENCES
-    return plain(row) | {"noise": noise, "group": _title(row["group"])}
-
-
-def _gap_rows(
-    gaps: pd.DataFrame, scores: pd.DataFrame, items: pd.DataFrame, seen: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """The gaps, with the share of each split's items that stand in the counted corpora; missing where not counted."""
-    documents = seen.groupby("item")["documents"].max()
-    of_split = {}
-    for (benchmark, split), own in scores.groupby(["benchmark", "split"]):
-        names = items.loc[items["fingerprint"].isin(own["fingerprint"]), "item"].drop_duplicates()
-        counted = names.map(documents).dropna()
-        of_split[benchmark, "train" if split == "train" else "test"] = (
-            float((counted > 0).mean()) if len(counted) else None
-        )
-    return [
-        plain(row)
-        | {f"{split}_seen": of_split.get((row["group"], split)) for split in ("train", "test")}
-        | {"real": row["low"] > 0 or row["high"] < 0}
-        for row in gaps.to_dict("records")
-    ]
-
-
-def _title(group: str) -> str:
-    return TITLES.get(group, group)
-
-
 def _with_tasks(rows: pd.DataFrame) -> pd.DataFrame:
     """Groups told apart by what models were trained on, where that was not the same for all."""
     if rows.loc[rows["trained_on"] != "", "trained_on"].nunique() < 2:
@@ -254,7 +187,7 @@ def _with_tasks(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _pictures(groups: pd.DataFrame, gaps: pd.DataFrame, exposed: pd.DataFrame) -> dict[str, Picture]:
     pictures = {}
-    titled = _with_tasks(groups.assign(group=groups["group"].map(_title)))
+    titled = _with_tasks(groups.assign(group=groups["group"].map(title)))
     gaps = _with_tasks(gaps)
     if titled["score"].notna().any():
         pictures["benchmark_groups"] = figures.group_scores(titled)
