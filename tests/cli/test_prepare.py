@@ -31,6 +31,25 @@ def test_files_become_a_corpus_weighed_by_their_sizes(shelf, capsys):
     assert "other" in again.out
 
 
+def test_documents_are_limited_in_all_sources_or_in_one(shelf, capsys):
+    files = [shelf.write(name, sentences(name, 30)).place for name in ("one", "other")]
+    words = [
+        *files,
+        "--tokenizer",
+        "bytes",
+        "--workers",
+        "1",
+        "--name",
+        "mine",
+        "--json",
+        "--documents",
+        "20",
+        "other=5",
+    ]
+    parts = json.loads(said(capsys, words, 0).out)["parts"]
+    assert {name: sum(facts["documents"].values()) for name, facts in parts.items()} == {"one": 20, "other": 5}
+
+
 def test_malformed_lines_are_named(shelf, tmp_path, capsys):
     place = shelf.write("one", sentences("one", 5)).place
     (tmp_path / "raw" / "one.jsonl").open("a").write("oh no")
@@ -47,6 +66,8 @@ def test_malformed_lines_are_named(shelf, tmp_path, capsys):
         (["local_lang"], "did you mean 'local_language'?"),
         (["local_math"], "there is no data file corpora/stacks_project_tex"),
         (["gone.jsonl", "gone too.jsonl"], "gone.jsonl is not a file"),
+        (["FILE", "--documents", "few"], "documents must be a number or NAME=NUMBER, not 'few'"),
+        (["FILE", "--documents", "onee=3"], "has no source 'onee': did you mean 'one'?"),
         (["FILE", "--tokenizer", "gtp2"], "there is no tokenizer 'gtp2'"),
         (["FILE", "--vocabulary", "200"], "a BPE vocabulary holds 256 bytes, END and more, not 200"),
     ],

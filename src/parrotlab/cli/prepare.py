@@ -26,7 +26,7 @@ def prepare(
     tokenizer: str = "bpe",
     vocabulary: int = 0,
     decontaminate: bool = False,
-    documents: int = 0,
+    documents: tuple[str, ...] = (),
     malformed_limit: int = 100,
     workers: int = 0,
     name: str = "",
@@ -40,22 +40,18 @@ def prepare(
         tokenizer: Is bpe to train one on the documents, bytes, a tokenizer.json, or a name in the data's tokenizers/.
         vocabulary: Entries of the trained tokenizer; 0 chooses by the amount of text, 32768 from 98 MB on.
         decontaminate: Remove documents that share 13 words in a row with a benchmark's test set.
-        documents: Read at most so many from each source; 0 is all.
+        documents: Read at most so many from each source, or, as NAME=280, from that source.
         malformed_limit: Stop when one source has more malformed lines than this.
         workers: Processes; 0 is one for each core.
         name: What the corpus is called; without it, as the mixture or the first file.
         out: The folder to make it in; without it, PARROTLAB_PREPARED, or prepared/ in the data folder.
         json: Print the manifest.
     """
-    import dataclasses
     import json as json_format
 
     from parrotlab.text import corpus, preparation
 
-    mixture = _mixture(what, name)
-    if documents:
-        sources = tuple(dataclasses.replace(source, documents=documents) for source in mixture.sources)
-        mixture = dataclasses.replace(mixture, sources=sources)
+    mixture = _limited(_mixture(what, name), documents)
     folder = (Path(out) if out else corpus.prepared_folder()) / mixture.name
     settings = preparation.Settings(
         tokenizer=tokenizer, vocabulary=vocabulary, decontaminate=decontaminate, malformed_limit=malformed_limit
@@ -104,6 +100,24 @@ def _mixture(what: tuple[str, ...], name: str) -> TextMixture:
         for path, part in zip(paths, names)
     )
     return mixtures.TextMixture(name=name or sources[0].name, sources=sources)
+
+
+def _limited(mixture: TextMixture, documents: tuple[str, ...]) -> TextMixture:
+    """The mixture with at most so many documents of each source; a later word stands over an earlier one."""
+    import dataclasses
+
+    from parrotlab.spec import nearest
+
+    limits = {source.name: source.documents for source in mixture.sources}
+    for word in documents:
+        name, _, number = word.rpartition("=")
+        if not number.isdecimal():
+            raise ValueError(f"documents must be a number or NAME=NUMBER, not {word!r}")
+        if name and name not in limits:
+            raise ValueError(f"documents={word}: {mixture.name} has no source {name!r}: {nearest(name, limits)}")
+        limits |= dict.fromkeys([name] if name else limits, int(number))
+    sources = tuple(dataclasses.replace(source, documents=limits[source.name]) for source in mixture.sources)
+    return dataclasses.replace(mixture, sources=sources)
 
 
 def _stem(path: Path) -> str:
