@@ -58,7 +58,7 @@ SWEEPS: dict[Scale, tuple[Sweep, ...]] = {
         Sweep(vertices=8, widths=(4, 6, 8, 16), train_examples=400_000),
         Sweep(vertices=16, widths=(8, 16, 32, 64), train_examples=1_000_000),
         Sweep(vertices=32, widths=(32, 64, 128), train_examples=1_000_000, epochs=2),
-        Sweep(vertices=64, widths=(128, 256), train_examples=500_000, rows=16),
+        Sweep(vertices=64, widths=(256,), train_examples=1_000_000, epochs=2, rows=256),
     ),
     "paper": (
         Sweep(vertices=8, widths=(2, 4, 6, 8, 16, 32), train_examples=1_000_000),
@@ -201,7 +201,7 @@ STUDY = Study(
         "active or total parameters. A critical width is one at which this much training succeeded: the theorems speak "
         "of weights that exist, and longer training may make do with less width. Half of the answers are yes, so a "
         "guess is right half of the time; of |V| = 8 there are only 81 held-out questions. Larger graphs are never "
-        "trained for fewer steps than smaller ones. Learning rates were found beforehand at |V| = 8 to 16 in dense "
+        "trained on fewer examples than smaller ones. Learning rates were found beforehand at |V| = 8 to 16 in dense "
         "models, which favours these; sizes and steps at |V| = 32 and 64 are extrapolated from there."
     ),
 )
