@@ -13,7 +13,7 @@ LEVEL = 0.05
 """A difference of a larger p is called noise. Of many comparisons, one in twenty passes without a reason."""
 
 COLUMNS = [
-    "benchmark", "group", "label", "dense", "total", "dense_total", "difference", "low", "high", "p", "items",
+    "benchmark", "group", "trained_on", "label", "dense", "total", "dense_total", "difference", "low", "high", "p", "items",
     "detectable", "real",
 ]  # fmt: skip
 
@@ -27,7 +27,7 @@ def nearest_dense(scores: pd.DataFrame, items: pd.DataFrame, axis: Literal["tota
     """
     answered = {key: own.set_index("item")["score"] for key, own in items.groupby(["fingerprint", "metric"])}
     rows = []
-    for (benchmark, group, _), own in scores.groupby(["benchmark", "group", "trained_on"], sort=False):
+    for (benchmark, group, task), own in scores.groupby(["benchmark", "group", "trained_on"], sort=False):
         dense = own.loc[own["family"] == "dense"]
         for mixture in own.loc[own["family"] == "moe"].to_dict("records") if len(dense) else ():
             distance = (np.log(dense[axis].astype(float)) - np.log(mixture[axis])).abs()
@@ -39,7 +39,8 @@ def nearest_dense(scores: pd.DataFrame, items: pd.DataFrame, axis: Literal["tota
                 continue
             found = difference(both[:, 0], both[:, 1])
             rows.append(
-                {"benchmark": benchmark, "group": group, "label": mixture["label"], "dense": near["label"]}
+                {"benchmark": benchmark, "group": group, "trained_on": task}
+                | {"label": mixture["label"], "dense": near["label"]}
                 | {"total": mixture["total"], "dense_total": near["total"], "difference": found.value}
                 | {"low": found.low, "high": found.high, "p": found.p, "items": found.items}
                 | {"detectable": found.detectable}
