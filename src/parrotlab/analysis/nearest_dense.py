@@ -13,8 +13,8 @@ LEVEL = 0.05
 """A difference of a larger p is called noise. Of many comparisons, one in twenty passes without a reason."""
 
 COLUMNS = [
-    "benchmark", "group", "trained_on", "label", "dense", "total", "dense_total", "difference", "low", "high", "p", "items",
-    "detectable", "real",
+    "benchmark", "group", "trained_on", "label", "dense", "total", "dense_total", "difference", "low", "high", "p",
+    "items", "detectable", "real",
 ]  # fmt: skip
 
 
