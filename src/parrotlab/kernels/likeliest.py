@@ -22,7 +22,7 @@ FEW = 2
 
 def likeliest(head_DV: Tensor) -> Callable[[Tensor], Tensor]:
     """[N, D] normed hidden states -> [N] tokens. It copies a large head of a CPU once, and is to be kept."""
-    if head_DV.is_cuda or head_DV.numel() < LARGE:
+    if head_DV.is_cuda or head_DV.numel() < max(LARGE, PANEL * head_DV.shape[0]):
         return lambda x_ND: plainly(x_ND, head_DV)
     return in_panels(head_DV)
 
@@ -33,7 +33,7 @@ def plainly(x_ND: Tensor, head_DV: Tensor) -> Tensor:
 
 
 def in_panels(head_DV: Tensor) -> Callable[[Tensor], Tensor]:
-    """By panels of the head, and a last product for what is left of it."""
+    """By panels of the head, one at least, and a last product for what is left of it."""
     panels, width = head_DV.shape[-1] // PANEL, head_DV.shape[0]
     split = panels * PANEL
     panels_PDC = head_DV[:, :split].unflatten(-1, (panels, PANEL)).transpose(0, 1).contiguous()
@@ -41,12 +41,13 @@ def in_panels(head_DV: Tensor) -> Callable[[Tensor], Tensor]:
     def of(x_ND: Tensor) -> Tensor:
         if len(x_ND) <= FEW:
             return plainly(x_ND, head_DV)
-        most_PN, place_PN = torch.bmm(x_ND.expand(panels, len(x_ND), width), panels_PDC).max(dim=-1)
-        place_PN += PANEL * torch.arange(panels).unsqueeze(-1)
-        if split < head_DV.shape[-1]:
-            most_N, place_N = (x_ND @ head_DV[:, split:]).max(dim=-1)
-            most_PN = torch.cat((most_PN, most_N.unsqueeze(0)))
-            place_PN = torch.cat((place_PN, split + place_N.unsqueeze(0)))
-        return place_PN.gather(0, most_PN.argmax(dim=0, keepdim=True)).squeeze(0)
+        logits_PNC = torch.bmm(x_ND.expand(panels, len(x_ND), width), panels_PDC)
+        most_PN = logits_PNC.amax(dim=-1)  # a maximum with its place takes several times as long
+        panel_N = most_PN.argmax(dim=0)
+        token_N = PANEL * panel_N + logits_PNC[panel_N, torch.arange(len(x_ND))].argmax(dim=-1)
+        if split == head_DV.shape[-1]:
+            return token_N
+        last_N, place_N = (x_ND @ head_DV[:, split:]).max(dim=-1)
+        return torch.where(last_N > most_PN.amax(dim=0), split + place_N, token_N)
 
     return of
