@@ -124,6 +124,26 @@ def moe_layer(results: Row) -> list[dict[str, str]]:
     return table
 
 
+def evaluation(results: Row) -> list[dict[str, str]]:
+    """Items a second, and the geometric means of the ratios."""
+    rows = [
+        {
+            "question": f"{row['benchmark']}, {row['shots']} examples",
+            "model": row["model"],
+            "items": str(row["items"]),
+            "items/s": _number(row, "items_per_second"),
+            "lm-eval's backend": _number(row, "peer_items_per_second"),
+            "ratio": _number(row, "ratio"),
+        }
+        for row in results["rows"]
+    ]
+    means = {"all likelihoods": "likelihood_ratio", "all generation": "generation_ratio"}
+    for told, name in means.items():
+        empty = dict.fromkeys(rows[0], "")
+        rows.append(empty | {"question": f"{told}, geometric mean", "ratio": _number(results, name)})
+    return rows
+
+
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "training_step": training_step,
     "memory": memory,
@@ -131,6 +151,8 @@ TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "cpu": cpu,
     "generators": generators,
     "moe_layer": moe_layer,
+    "evaluation": evaluation,
+    "evaluation_gpu": evaluation,
 }
 
 

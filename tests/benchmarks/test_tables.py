@@ -37,6 +37,16 @@ def test_a_mixture_layers_row_names_the_fastest_kernels_and_compares_with_dense(
     assert line["folded"] == tables.ABSENT
 
 
+def test_an_evaluations_means_stand_below_its_rows(tables):
+    asked = {"benchmark": "piqa", "shots": 0, "model": "dense", "items": 60, "items_per_second": 12.0, "ratio": 2.0}
+    *rows, likelihoods, texts = tables.evaluation({"rows": [asked], "likelihood_ratio": 2.0})
+    assert [(row["question"], row["lm-eval's backend"], row["ratio"]) for row in rows] == [
+        ("piqa, 0 examples", tables.ABSENT, "2")
+    ]
+    assert (likelihoods["ratio"], texts["ratio"]) == ("2", tables.ABSENT)
+    assert likelihoods.keys() == rows[0].keys()
+
+
 def test_a_number_of_a_page_comes_from_its_file_and_from_nowhere_else(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     page = "".join(path.read_text() for path in tables.PAGES)

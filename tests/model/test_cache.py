@@ -8,7 +8,7 @@ import torch
 from fakes import design, mixture
 
 from parrotlab.model.attention import Attention
-from parrotlab.model.cache import Branches, Growing, Prefix
+from parrotlab.model.cache import Branches, Growing, Prefix, Stepping
 from parrotlab.model.routers.bias_balanced import BiasBalanced
 from parrotlab.model.routers.hashed import Hashed
 from parrotlab.model.transformer import build
@@ -103,6 +103,23 @@ def test_rows_that_are_kept_go_on_as_if_the_others_had_never_been(model):
     for row, (index, start) in enumerate(((1, 2), (3, 0))):
         alone_BTV = model(tokens_BT[index : index + 1, start:12])[0]
         torch.testing.assert_close(logits_BTV[row], alone_BTV[0, -4:], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [0, 7])
+def test_rows_that_step_see_what_rows_that_grow_see(model, shared):
+    prefix, start_B = begun(model, tokens(1)[0, :shared]), torch.tensor([0, 3, 1])
+    growing, other = Growing(prefix, start_B, 20), Growing(prefix, start_B, 20)
+    for cache in (growing, other):
+        cache.extend(6)
+        seen_by(model, tokens(3, 6), cache)
+    stepping = Stepping(other)
+    for token_B in tokens(3, 9, seed=1).T:
+        growing.extend(1)
+        stepping.extend()
+        expected, found = (seen_by(model, token_B[:, None], cache) for cache in (growing, stepping))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        stepping.advance()
 
 
 def test_a_row_longer_than_its_cache_is_our_mistake():

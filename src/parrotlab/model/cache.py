@@ -3,6 +3,7 @@
     Prefix      the beginning that many rows share, such as the examples before every question
     Branches    rows that are trees: a trunk, and branches that see it and not each other (the choices of a question)
     Growing     rows that grow a token at a time (greedy generation)
+    Stepping    the same, a step like the other: for a CUDA graph
 
 A cache is handed to ``LanguageModel.hidden``, with the tokens whose places it describes. What it computes is what the
 whole rows would give without it; only the order of the additions differs.
@@ -133,3 +134,32 @@ class Growing:
         self.start_B = self.start_B[rows]
         self.keys = [key_BHSC[rows] for key_BHSC in self.keys]
         self.values = [value_BHSC[rows] for value_BHSC in self.values]
+
+
+class Stepping:
+    """A ``Growing`` that grows by a column a step. No size and no address depends on the step, so that one CUDA graph
+    is all steps: every column of the capacity is looked at, and those to come are masked.
+    """
+
+    def __init__(self, grown: Growing) -> None:
+        self.grown = grown
+        self.column_1 = torch.tensor([grown.length], device=grown.start_B.device)
+        """Where the next token stands."""
+
+    def extend(self) -> None:
+        """The next token stands in the next column; ``advance`` says when it has been read."""
+        grown = self.grown
+        columns_S, start_B1 = grown.columns_S, grown.start_B.unsqueeze(-1)
+        self.seen_B1S = ((columns_S >= start_B1) & (columns_S <= self.column_1)).unsqueeze(1)
+        self.positions_BT = grown.prefix.length + self.column_1 - start_B1
+
+    def gather(self, layer: int, query_BHTC: Tensor, key_BHTC: Tensor, value_BHTC: Tensor) -> Tensor:
+        """Keeps keys and values, and attends to all columns of the row so far."""
+        key_BHSC, value_BHSC = self.grown.keys[layer], self.grown.values[layer]
+        key_BHSC.index_copy_(2, self.column_1, key_BHTC)
+        value_BHSC.index_copy_(2, self.column_1, value_BHTC)
+        return self.grown.prefix.attend(layer, query_BHTC, key_BHSC, value_BHSC, self.seen_B1S)
+
+    def advance(self) -> None:
+        """The column is filled."""
+        self.column_1 += 1

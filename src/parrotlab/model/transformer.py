@@ -94,7 +94,12 @@ class LanguageModel(nn.Module):
 
     def unembed(self, x_ND: Tensor) -> Tensor:
         """[*R, N, D] -> [*R, N, V] logits."""
-        return self.norm(x_ND) @ (self.embedding_VD.mT if self.design.tied else self.head_DV)
+        return self.norm(x_ND) @ self.head
+
+    @property
+    def head(self) -> Tensor:
+        """[*R, D, V] what turns normed hidden states into logits."""
+        return self.embedding_VD.mT if self.design.tied else self.head_DV
 
     def adjust_(self, routings: Sequence[Routing]) -> None:
         """Lets routers that follow their load see it; called after each training step."""
