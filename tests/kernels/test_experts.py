@@ -1,9 +1,11 @@
+import functools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parrotlab.kernels.experts import expert_outputs, expert_outputs_reference
+from parrotlab.kernels.experts import expert_outputs, expert_outputs_by, expert_outputs_reference
 from parrotlab.model.routers.router import choices
 
 
@@ -21,7 +23,7 @@ def case(tokens, width, hidden, experts, active, seed=0, dtype=torch.float64):
 def output_and_gradients(function, arguments):
     y_ND = function(*arguments, True)
     leaves = [argument for argument in arguments if argument.requires_grad]
-    ramp_ND = torch.linspace(-1, 1, y_ND.numel()).view_as(y_ND).to(y_ND.dtype)
+    ramp_ND = torch.linspace(-1, 1, y_ND.numel(), device=y_ND.device).view_as(y_ND).to(y_ND.dtype)
     return y_ND, *torch.autograd.grad((y_ND * ramp_ND).sum(), leaves)
 
 
@@ -54,6 +56,26 @@ def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
     for gradient in (grad_up_EDG, grad_down_EFD):
         assert gradient[1].any()
         assert not gradient[[0, 2]].any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("path", ["sorted", "folded", "saved"])
+def test_whatever_lies_in_memory_is_no_gradient_of_an_expert_that_nobody_visits(path):
+    x_ND, weights_NA, _, _, up_EDG, down_EFD = case(600, 256, 512, 8, 1, dtype=torch.bfloat16)
+    experts_NA = torch.tensor([1, 6]).repeat(300).unsqueeze(-1)
+    arguments = (x_ND, weights_NA, experts_NA, choices(experts_NA, 8), up_EDG, down_EFD)
+    there = [argument.detach().cuda().requires_grad_(argument.requires_grad) for argument in arguments]
+
+    rubbish = [
+        torch.full((size,), torch.nan, device="cuda") for size in (1 << 8, 1 << 12, 1 << 16, 1 << 20, 1 << 24) * 4
+    ]
+    del rubbish  # the allocator keeps it, and hands it out as it is
+    *_, grad_up_EDG, grad_down_EFD = output_and_gradients(functools.partial(expert_outputs_by, path), there)
+    for gradient in (grad_up_EDG, grad_down_EFD):
+        assert gradient.isfinite().all()
+        assert gradient[[1, 6]].flatten(1).any(dim=1).all()
+        assert not gradient[[0, 2, 3, 4, 5, 7]].any()
 
 
 @pytest.mark.parametrize(("width", "hidden"), [(8, 8), (16, 11), (7, 3), (128, 70)])

@@ -140,8 +140,8 @@ def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
     weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
     (inputs, outputs), aligned = weight_EDF.shape[-2:], ALIGNED_BYTES // x_SD.element_size()
     spare_inputs, spare_outputs = -inputs % aligned, -outputs % aligned
-    padded_SF = F.grouped_mm(
-        F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), offs=ends_E
+    padded_SF = _GroupedProduct.apply(
+        F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), ends_E
     )
     return padded_SF[:, :outputs]
 
@@ -164,6 +164,26 @@ def product_dtype(x: Tensor) -> torch.dtype:
     """What autocast would make of a product's operands; it does not know grouped products."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+class _GroupedProduct(torch.autograd.Function):
+    """torch's grouped product. Of an expert that nobody visits, torch's own gradient may be what lay in memory."""
+
+    @staticmethod
+    def forward(ctx, x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
+        ctx.save_for_backward(x_SD, weight_EDF, ends_E)
+        return F.grouped_mm(x_SD, weight_EDF, offs=ends_E)
+
+    @staticmethod
+    def backward(ctx, grad_SF: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_SD, weight_EDF, ends_E = ctx.saved_tensors
+        grad_SF = grad_SF.contiguous()
+        grad_x_SD = F.grouped_mm(grad_SF, weight_EDF.mT, offs=ends_E)
+        grad_weight_EDF = F.grouped_mm(x_SD.mT, grad_SF, offs=ends_E)
+        if grad_SF.is_cuda:
+            visited_E11 = (torch.diff(ends_E, prepend=ends_E.new_zeros(1)) > 0).view(-1, 1, 1)
+            grad_weight_EDF = torch.where(visited_E11, grad_weight_EDF, 0.0)
+        return grad_x_SD, grad_weight_EDF, None
 
 
 class _LoopedProduct(torch.autograd.Function):
