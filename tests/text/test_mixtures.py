@@ -15,6 +15,12 @@ def test_a_recipe_is_found_by_its_name_and_survives_its_codec(name):
 
 
 @pytest.mark.parametrize("name", mixtures.RECIPES)
+def test_a_whole_recipe_has_the_weights_that_it_states_so_that_runs_are_called_alike_on_every_machine(name):
+    recipe = mixtures.mixture(name)
+    assert recipe.weights() == tuple((source.name, source.weight) for source in recipe.sources)
+
+
+@pytest.mark.parametrize("name", mixtures.RECIPES)
 def test_without_the_downstream_sets_the_others_keep_their_proportions(name):
     recipe = mixtures.mixture(name)
     all_of_it, without = dict(recipe.weights()), dict(recipe.weights(downstream=False))

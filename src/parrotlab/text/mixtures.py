@@ -48,7 +48,7 @@ class TextMixture:
     def weights(self, downstream: bool = True) -> Weights:
         """Each part's share of the rows, for the language task; without the downstream sets the rest is scaled up."""
         kept = [source for source in self.sources if downstream or not source.downstream]
-        total = sum(source.weight for source in kept)
+        total = math.fsum(source.weight for source in kept)  # Python 3.12 rounds a plain sum otherwise than 3.11
         return tuple((source.name, source.weight / total) for source in kept)
 
 
