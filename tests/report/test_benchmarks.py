@@ -58,14 +58,15 @@ def test_the_best_design_of_each_family_stands_beside_the_floor(found, page, mar
     best = {(row["benchmark"], row["trained_on"]): row["best"] for row in found.best}
     scores = [row for row in found.scores if row["benchmark"] == "triviaqa" and row["split"] != "train"]
     (trained_on,) = {row["trained_on"] for row in scores if row["trained_on"]}
-    for family, cell in best["triviaqa", trained_on].items():
+    for family in ("dense", "moe"):
+        cell = best["triviaqa", trained_on][family]
         means = {}
         for row in scores:
             if row["family"] == family:
                 means.setdefault(row["label"], []).append(row["score"])
         assert cell["score"] == pytest.approx(max(sum(each) / len(each) for each in means.values()))
         assert cell["label"] in markdown
-    assert all(cell["noise"] for cell in best["piqa", trained_on].values())
+    assert all(best["piqa", trained_on][family]["noise"] for family in ("dense", "moe"))
 
 
 def test_claims_are_judged_on_the_models_whose_training_lifts_most_of_them_above_the_floor():

@@ -12,6 +12,7 @@ from parrotlab.report._words import effective_text, interval_text, plain, rate_t
 from parrotlab.studies import _benchmarks as claims
 
 TITLES = {KNOWLEDGE: "world knowledge", PROBES: "probes"}
+FAMILIES = ("dense", "moe", "other")
 
 
 def title(group: str) -> str:
@@ -27,7 +28,7 @@ def best_rows(held: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for (benchmark, trained_on), own in held.groupby(["benchmark", "trained_on"], sort=False):
         about = {name: own[name].iloc[0] for name in ("split", "metric", "count", "floor", "floor_by")}
-        cells = {}
+        cells: dict[str, dict[str, Any] | None] = dict.fromkeys(FAMILIES)
         for family, of_family in own.groupby("family"):
             designs = of_family.groupby("label").agg(score=("score", "mean"), above=("above_floor", "all"))
             best = designs.loc[designs["score"].idxmax()]

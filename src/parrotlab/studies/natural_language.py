@@ -32,6 +32,8 @@ STUDY = Study(
     claims=_language.claims("natural_language"),
     notes=(
         f"{_language.NOTES} Corpora are made by `parrotlab prepare local_language --vocabulary 8192` for the gpu scale "
-        "and `parrotlab prepare local_language --tokenizer bytes --name local_language_bytes` for the laptop's."
+        "(of the two collections of novels, 280 and 260 chapters: `--documents english_novels_100=280 "
+        "eltec_english_novels=260`) and by `parrotlab prepare local_language --tokenizer bytes --name "
+        "local_language_bytes` for the laptop's."
     ),
 )
