@@ -144,6 +144,27 @@ def evaluation(results: Row) -> list[dict[str, str]]:
     return rows
 
 
+def pretrain(results: Row) -> list[dict[str, str]]:
+    """One big run on one GPU and on two; a job that failed says why."""
+    return [
+        {
+            "job": f"{row['name']}: {row['error']}" if "error" in row else row["name"],
+            "GPUs": str(row["gpus"]),
+            "layers": str(row["layers"]),
+            "rows, parts": f"{row.get('rows', results['settings']['rows'])}, {row['accumulate']}",
+            "thousand tokens/s": f"{row.get('tokens_per_second', 0) / 1e3:.0f}",
+            "MFU": f"{row.get('mfu', 0):.1%}",
+            "scaling": _number(row, "scaling_efficiency") if row["gpus"] > 1 and "scaling_efficiency" in row else "",
+            "GB a GPU": _number(row, "gigabytes"),
+            "last loss": f"{row['losses'][-1]:.3f}" if "losses" in row else ABSENT,
+            "losses off by": f"{row['largest_relative_loss_difference']:.0e}"
+            if "largest_relative_loss_difference" in row
+            else "",
+        }
+        for row in results["rows"]
+    ]
+
+
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "training_step": training_step,
     "memory": memory,
@@ -153,6 +174,7 @@ TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "moe_layer": moe_layer,
     "evaluation": evaluation,
     "evaluation_gpu": evaluation,
+    "pretrain": pretrain,
 }
 
 
