@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from parrotlab.model.feedforwards.feedforward import Routing
 from parrotlab.model.transformer import Block, Transformer
 from parrotlab.tasks.task import Task
+from parrotlab.training.expert_exchange import ExpertExchange
 from parrotlab.training.loop import Progress, summary
 from parrotlab.training.optimizer import AdamW
 from parrotlab.training.processes import Processes
@@ -150,7 +151,7 @@ class DistributedStep:
     def plain(self) -> None:
         """Takes compilation and recomputation away from the model, so that it answers on batches of any size."""
         for module in (self.model, *self.model.modules()):
-            for name in ("forward", "unembed"):
+            for name in ("forward", "unembed", "depart", "combine"):
                 module.__dict__.pop(name, None)
 
     def _backward(self, tokens_BT: Tensor, asked_BT: Tensor, before: list[Routing]) -> tuple[Tensor, list[Routing]]:
@@ -186,11 +187,13 @@ class DistributedStep:
         """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
         self.model.unembed, self.measure = _compiled(self.model.unembed), _compiled(objective)
+        depart, combine = _compiled(ExpertExchange.depart), _compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
             parts: list[nn.Module] = [block]
             if self.processes.experts > 1:
-                router = block.get_submodule("feedforward.router")
+                router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
+                exchange.__dict__.update(depart=depart, combine=combine)
                 parts = [block.attention, block.attention_norm, block.feedforward_norm, router]
             for part in parts:
                 part.forward = _compiled(type(part).forward.__get__(part))

@@ -191,7 +191,8 @@ def _shard_unit(unit: list[Block], processes: Processes, dtype: torch.dtype) -> 
     holders = processes.mesh["data"]
     layers = [block.feedforward for block in unit] if processes.experts > 1 and holders.size() > 1 else []
     for layer in layers:
-        if hasattr(layer, "shared"):
+        assert isinstance(layer, MixtureLayer)
+        if layer.design.shared:
             fully_shard(layer.shared, **everyone)
         experts = {getattr(layer, name) for name in EXPERTS}
         fully_shard(
