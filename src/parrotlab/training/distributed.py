@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
@@ -36,6 +36,8 @@ from parrotlab.training.step import objective
 
 LOSS = "loss"
 """What travels with the gradients."""
+COMPILED = ("forward", "attend", "unembed", "depart", "combine")
+"""Methods in whose place a module may have a compiled or a recomputing one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,7 @@ class DistributedStep:
     def plain(self) -> None:
         """Takes compilation and recomputation away from the model, so that it answers on batches of any size."""
         for module in (self.model, *self.model.modules()):
-            for name in ("forward", "unembed", "depart", "combine"):
+            for name in COMPILED:
                 module.__dict__.pop(name, None)
 
     def _backward(self, tokens_BT: Tensor, asked_BT: Tensor, before: list[Routing]) -> tuple[Tensor, list[Routing]]:
@@ -190,13 +192,13 @@ class DistributedStep:
         depart, combine = _compiled(ExpertExchange.depart), _compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
-            parts: list[nn.Module] = [block]
-            if self.processes.experts > 1:
-                router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
-                exchange.__dict__.update(depart=depart, combine=combine)
-                parts = [block.attention, block.attention_norm, block.feedforward_norm, router]
-            for part in parts:
-                part.forward = _compiled(type(part).forward.__get__(part))
+            if self.processes.experts == 1:
+                block.forward = _compiled(type(block).forward.__get__(block))
+                continue
+            block.attend = _compiled(type(block).attend.__get__(block))
+            router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
+            router.forward = _compiled(type(router).forward.__get__(router))
+            exchange.__dict__.update(depart=depart, combine=combine)
 
 
 def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Iterator[tuple[int, Progress | None]]:
