@@ -3,10 +3,12 @@
 A batch is the same whoever reads it: each process takes its rows of it, the losses are means over all rows, and the
 load-balancing loss sees everybody's choices, so that N processes train as one does. In one step they exchange
 
-- each block's matrices, gathered before its forward and its backward pass, and their gradients, scattered (FSDP2);
+- the blocks' matrices, gathered before their forward and backward passes, and their gradients, scattered (FSDP2);
 - under expert parallelism the tokens of each mixture and their outputs, and the same back;
 - of every micro-batch, how often each expert was chosen (float32, L·E numbers);
 - the gradients of norms and routers with the loss, in one sum; and one number, the gradient's norm.
+
+Each process's objective is its part of the mean over all, so that whatever is exchanged is added up, never divided.
 """
 
 from __future__ import annotations
@@ -123,8 +125,9 @@ class DistributedStep:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight and buffer, whole and on the CPU, one after the other. All processes have to ask."""
-        if isinstance(self.model, FSDPModule):
-            self.model.reshard()  # what embeds and unembeds stays gathered after a forward pass without a backward
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # after a forward pass without a backward, what comes last stays gathered
         for name, mine in self.model.named_parameters():
             yield name, self.spread.layouts[name].whole(held(mine)).full_tensor().cpu()
         for name, buffer in self.model.named_buffers():

@@ -38,8 +38,8 @@ EXPERTS = ("up_EDG", "down_EFD")
 AHEAD = 8
 """Weights that are drawn side by side, while another is put in its place."""
 UNIT_BYTES = 64 << 20
-"""Blocks are gathered together until they hold that much. Each unit costs the host two gathers, a scatter and their
-hooks at every step, which takes longer than a GPU takes for a small block; a large block is a unit of its own."""
+"""Blocks are gathered together until they hold that much, in their precision. Each unit costs the host two gathers, a
+scatter and their hooks at every step, and GPUs wait for it where blocks are small; a large block is a unit alone."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def sharded(
         fully_shard(
             model, mesh=processes.everyone, ignored_params=_whole(model), shard_placement_fn=_even(processes.size)
         )
-        _prefetch(model, units)
+        _gather_ahead(model, units)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.set_force_sum_reduction_for_comms(True)
@@ -222,15 +222,20 @@ def _even(parts: int, first: int = 0):
     return placement
 
 
-def _prefetch(model: nn.Module, units: list[list[FSDPModule]]) -> None:
-    """Each part asks for the next one's weights before it computes, also where the host has to wait inside a block."""
+def _gather_ahead(model: nn.Module, units: list[list[FSDPModule]]) -> None:
+    """Each part asks for the next one's weights before it computes, also where the host has to wait inside a block.
+
+    Backward, an output's hooks run from the outside in: a unit before its layers of experts, of which the last is first.
+    """
     assert isinstance(model, FSDPModule)
     forward = [model, *itertools.chain.from_iterable(units)]
-    backward = [model, *itertools.chain.from_iterable((unit, *reversed(layers)) for unit, *layers in reversed(units))]
+    backward = itertools.chain.from_iterable((unit, *reversed(layers)) for unit, *layers in reversed(units))
     for part, following in itertools.pairwise(forward):
         part.set_modules_to_forward_prefetch([following])
     for part, following in itertools.pairwise(backward):
         part.set_modules_to_backward_prefetch([following])
+    for part in units[-1]:  # the backward pass begins with it
+        part.set_reshard_after_forward(False, recurse=False)
 
 
 def _whole(module: nn.Module) -> set[nn.Parameter]:
