@@ -225,7 +225,7 @@ def _even(parts: int, first: int = 0):
 def _gather_ahead(model: nn.Module, units: list[list[FSDPModule]]) -> None:
     """Each part asks for the next one's weights before it computes, also where the host has to wait inside a block.
 
-    Backward, an output's hooks run from the outside in: a unit before its layers of experts, of which the last is first.
+    Backward, outputs are met from the outside in: a unit before its layers of experts, of which the last comes first.
     """
     assert isinstance(model, FSDPModule)
     forward = [model, *itertools.chain.from_iterable(units)]
