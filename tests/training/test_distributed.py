@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -14,14 +15,18 @@ import pytest
 import torch
 from crew import crew
 from fakes import Digits, design, mixture
+from torch.distributed.fsdp import fully_shard
 
+from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.bias_balanced import BiasBalanced
 from parrotlab.model.transformer import build
+from parrotlab.training import sharding
 from parrotlab.training.devices import device
 from parrotlab.training.distributed import DistributedStep, Parallelism, train
 from parrotlab.training.loop import train as train_alone
 from parrotlab.training.processes import joined
 from parrotlab.training.recipe import Recipe
+from parrotlab.training.sharding import UNIT_BYTES
 from parrotlab.training.step import Step
 
 RECIPE = Recipe(steps=5, rows=24, learning_rate=1e-2)
@@ -35,6 +40,8 @@ MODELS = {
     "shared": mixture(shared=1, gated=False),
     "biased": mixture(router=BiasBalanced(rate=0.01)),
     "few": mixture(experts=2, active=2),
+    "deep": design(layers=5, tied=True),
+    "deep mixture": design(Mixture(experts=4), layers=5),
 }
 WAYS = {
     "sliced": Parallelism(),
@@ -42,6 +49,8 @@ WAYS = {
     "recomputed": Parallelism(checkpoint_activations=True),
     "accumulated": Parallelism(accumulate=2),
     "both": Parallelism(accumulate=2, checkpoint_activations=True),
+    "small units": Parallelism(),
+    "small units, both": Parallelism(accumulate=2, checkpoint_activations=True),
 }
 CREWS = {"1": (1, 1), "2": (2, 1), "3": (3, 1), "2 for experts": (2, 2), "4, 2 for experts": (4, 2)}
 CASES = [
@@ -61,12 +70,28 @@ CASES = [
     ("3", "dense", "sliced"),  # 16 rows of a matrix, sliced unevenly
     ("4, 2 for experts", "mixture", "sliced"),
     ("4, 2 for experts", "shared", "both"),
+    ("2", "deep", "small units"),
+    ("2", "deep", "small units, both"),
+    ("2", "deep mixture", "small units"),
+    ("2 for experts", "deep mixture", "small units, both"),
+    ("4, 2 for experts", "deep mixture", "small units"),
 ]
+SMALL_UNIT_BYTES = 8192
+"""More than of one deep block, or of a deep mixture's without its experts; less than of one with them."""
+SMALL_UNITS = {
+    ("2", "deep"): [2, 2, 1],
+    ("2", "deep mixture"): [1, 1, 1, 1, 1],
+    ("2 for experts", "deep mixture"): [2, 2, 1],
+    ("4, 2 for experts", "deep mixture"): [2, 2, 1],
+}
+"""How many blocks are gathered together."""
 GPU_CASES = [
     ("2", "dense", "both"),
     ("2", "mixture", "sliced"),
     ("2 for experts", "mixture", "sliced"),
     ("2 for experts", "shared", "recomputed"),
+    ("2", "deep", "small units, both"),
+    ("2 for experts", "deep mixture", "small units, both"),
 ]
 """A GPU compiles each for a quarter of a minute."""
 
@@ -99,10 +124,20 @@ def together(folder: Path, kind: str, who: str) -> None:
     with joined(kind, CREWS[who][1]) as processes:
         for whose, name, way in CASES if kind == "cpu" else GPU_CASES:
             if whose == who:
+                sharding.UNIT_BYTES = SMALL_UNIT_BYTES if "small units" in way else UNIT_BYTES
                 step = DistributedStep(MODELS[name], 10, recipe_of(way), 3, processes, WAYS[way])
+                if processes.size > 1 and WAYS[way].fsdp and kind == "cpu":  # a GPU's blocks have half the bytes
+                    expected = SMALL_UNITS[who, name] if "small units" in way else [MODELS[name].layers]
+                    assert units(step.model) == expected, (who, name, way)
                 story = [told(progress) for _, progress in train(step, Digits(), 3) if progress]
                 if processes.is_first:
                     (folder / f"{who}-{name}-{way}.json").write_text(json.dumps(story))
+
+
+def units(model) -> list[int]:
+    """How many blocks each unit of FSDP has."""
+    states = itertools.groupby(fully_shard.state(block) for block in model.blocks)
+    return [len(list(blocks)) for _, blocks in states]
 
 
 def measure(folder: Path, kind: str) -> None:

@@ -105,10 +105,10 @@ def _sorted(
     order_S, place_S = by_expert(experts_NA, math.prod(up_EDG.shape[:-2]))
     place_NA = place_S.view(-1, active)
 
-    sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), order_S // active, place_NA)
+    sorted_SD = Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), order_S // active, place_NA)
     hidden_SG = grouped_product(sorted_SD, up_EDG, choices_E)
     output_SD = grouped_product(activate(hidden_SG, gated), down_EFD, choices_E)
-    y_ND = _Combine.apply(output_SD, weights_NA.reshape(-1, active), order_S, place_NA)
+    y_ND = Combine.apply(output_SD, weights_NA.reshape(-1, active), order_S, place_NA)
     return y_ND.view_as(x_ND)
 
 
@@ -119,8 +119,8 @@ def _folded(
     active = experts_NA.shape[-1]
     order_S, place_S, bounds_E, _ = route(experts_NA, up_EDG.shape[-3])
     token_S, place_NA, ends_E = order_S // active, place_S.view(-1, active), bounds_E[1:]
-    sorted_SD = _Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), token_S, place_NA)
-    weight_S1 = _Gather.apply(weights_NA.reshape(-1, 1), order_S, place_S.view(-1, 1))
+    sorted_SD = Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), token_S, place_NA)
+    weight_S1 = Gather.apply(weights_NA.reshape(-1, 1), order_S, place_S.view(-1, 1))
     hidden_SF = activate(_grouped_mm(sorted_SD, up_EDG, ends_E), gated) * weight_S1
     output_SD = _grouped_mm(hidden_SF.to(x_ND.dtype), down_EFD, ends_E)
     return _Sum.apply(output_SD, token_S, place_NA).view_as(x_ND)
@@ -140,6 +140,8 @@ def _grouped_mm(x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
     weight_EDF = weight_EDF.flatten(0, -3).to(x_SD.dtype)
     (inputs, outputs), aligned = weight_EDF.shape[-2:], ALIGNED_BYTES // x_SD.element_size()
     spare_inputs, spare_outputs = -inputs % aligned, -outputs % aligned
+    if not spare_inputs and not spare_outputs:  # by nothing, F.pad copies
+        return _GroupedProduct.apply(x_SD, weight_EDF, ends_E)
     padded_SF = _GroupedProduct.apply(
         F.pad(x_SD, (0, spare_inputs)), F.pad(weight_EDF, (0, spare_outputs, 0, spare_inputs)), ends_E
     )
@@ -211,7 +213,7 @@ class _LoopedProduct(torch.autograd.Function):
         return grad_x_SD, grad_weight_EDF, None
 
 
-class _Gather(torch.autograd.Function):
+class Gather(torch.autograd.Function):
     """x[token_S]; backward gathers too, since each token's choices are known: no scattered additions."""
 
     @staticmethod
@@ -226,7 +228,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """y_n = Σ_a output[place[n, a]]: what ``_Gather`` does backward."""
+    """y_n = Σ_a output[place[n, a]]: what ``Gather`` does backward."""
 
     @staticmethod
     def forward(ctx, output_SD: Tensor, token_S: Tensor, place_NA: Tensor) -> Tensor:
@@ -239,7 +241,7 @@ class _Sum(torch.autograd.Function):
         return grad_ND.index_select(0, token_S), None, None
 
 
-class _Combine(torch.autograd.Function):
+class Combine(torch.autograd.Function):
     """y_n = Σ_a weight[n, a] · output[place[n, a]]."""
 
     @staticmethod

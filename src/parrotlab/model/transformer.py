@@ -131,9 +131,16 @@ class Block(nn.Module):
         self, x_ND: Tensor, tokens_N: Tensor, angles: tuple[Tensor, Tensor], gather: Gather | None = None
     ) -> tuple[Tensor, Routing | None]:
         """[*R, N, D] -> [*R, N, D], and where the tokens went if they had a choice."""
-        x_ND = x_ND + self.attention(self.attention_norm(x_ND), angles, gather)
-        y_ND, routing = self.feedforward(self.feedforward_norm(x_ND), tokens_N)
+        x_ND, normed_ND = self.attend(x_ND, angles, gather)
+        y_ND, routing = self.feedforward(normed_ND, tokens_N)
         return x_ND + y_ND, routing
+
+    def attend(
+        self, x_ND: Tensor, angles: tuple[Tensor, Tensor], gather: Gather | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The half before the feed-forward: x + attention(norm(x)), and its norm."""
+        x_ND = x_ND + self.attention(self.attention_norm(x_ND), angles, gather)
+        return x_ND, self.feedforward_norm(x_ND)
 
 
 def build(design: Transformer, vocabulary: int, seeds: int | Sequence[int], device: str = "cpu") -> LanguageModel:

@@ -3,10 +3,12 @@
 A batch is the same whoever reads it: each process takes its rows of it, the losses are means over all rows, and the
 load-balancing loss sees everybody's choices, so that N processes train as one does. In one step they exchange
 
-- each block's matrices, gathered before its forward and its backward pass, and their gradients, scattered (FSDP2);
+- the blocks' matrices, gathered before their forward and backward passes, and their gradients, scattered (FSDP2);
 - under expert parallelism the tokens of each mixture and their outputs, and the same back;
 - of every micro-batch, how often each expert was chosen (float32, L·E numbers);
 - the gradients of norms and routers with the loss, in one sum; and one number, the gradient's norm.
+
+Each process's objective is its part of the mean over all, so that whatever is exchanged is added up, never divided.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
@@ -26,12 +28,18 @@ from torch.utils.checkpoint import checkpoint
 from parrotlab.model.feedforwards.feedforward import Routing
 from parrotlab.model.transformer import Block, Transformer
 from parrotlab.tasks.task import Task
+from parrotlab.training.expert_exchange import ExpertExchange
 from parrotlab.training.loop import Progress, summary
 from parrotlab.training.optimizer import AdamW
 from parrotlab.training.processes import Processes
 from parrotlab.training.recipe import Recipe
 from parrotlab.training.sharding import Sharded, held, sharded
 from parrotlab.training.step import objective
+
+LOSS = "loss"
+"""What travels with the gradients."""
+COMPILED = ("forward", "attend", "unembed", "depart", "combine")
+"""Methods in whose place a module may have a compiled or a recomputing one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,8 @@ class ShardedAdamW(AdamW):
         rate = torch.tensor(recipe.learning_rate, device=processes.device.name)
         super().__init__(spread.model, recipe, rate)
         self.processes = processes
-        self.copies = [spread.layouts[name].copies for name in self.names]
+        copies = [spread.layouts[name].copies for name in self.names]
+        self.copies = torch.tensor(copies, dtype=torch.float32, device=processes.device.name)
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -68,8 +77,7 @@ class ShardedAdamW(AdamW):
         """Of the whole gradient; what c processes hold counts 1/c for each of them."""
         if self.processes.size == 1:
             return super().lone_norm(gradients)
-        norms = torch._foreach_norm(gradients)
-        squares = torch.stack([norm.square() / copies for norm, copies in zip(norms, self.copies)])
+        squares = torch.stack(torch._foreach_norm(gradients)).square() / self.copies
         return self.processes.sum_(squares.sum()).sqrt()
 
 
@@ -90,6 +98,10 @@ class DistributedStep:
         self.spread = sharded(design, vocabulary, seed, processes, how.fsdp, dtype)
         self.model = self.spread.model
         self.optimizer = ShardedAdamW(self.spread, recipe, processes)
+        self.parameters = list(self.model.named_parameters())
+        self.unreduced = {group: list(names) for group, names in self.spread.unreduced.items()}
+        if processes.size > 1:  # last, since a lone number in front would leave the others unaligned
+            self.unreduced.setdefault(processes.everyone.get_group(), []).append(LOSS)
         self.loss_R, self.norm_R = (torch.zeros((), device=device.name) for _ in range(2))
         experts = getattr(design.feedforward, "experts", 0)
         self.choices_LE = [torch.zeros(experts, device=device.name) for _ in range(design.layers if experts else 0)]
@@ -113,8 +125,9 @@ class DistributedStep:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight and buffer, whole and on the CPU, one after the other. All processes have to ask."""
-        if isinstance(self.model, FSDPModule):
-            self.model.reshard()  # what embeds and unembeds stays gathered after a forward pass without a backward
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # after a forward pass without a backward, what comes last stays gathered
         for name, mine in self.model.named_parameters():
             yield name, self.spread.layouts[name].whole(held(mine)).full_tensor().cpu()
         for name, buffer in self.model.named_buffers():
@@ -131,18 +144,19 @@ class DistributedStep:
         for tokens, asked in zip(tokens_BT.chunk(micros), asked_BT.chunk(micros)):
             micro_loss, routings = self._backward(tokens.long(), asked, routings)
             loss += micro_loss / micros
-        norm_R = self.optimizer.step_(self._gradients(loss), schedule)
+        gradients, loss = self._gradients(loss)
+        norm_R = self.optimizer.step_(gradients, schedule)
         with torch.no_grad():
             self.model.adjust_(routings)
             self.loss_R += loss
             self.norm_R += norm_R
-            for total_E, routing in zip(self.choices_LE, routings):
-                total_E += routing.choices_E
+            if routings:
+                torch._foreach_add_(self.choices_LE, [routing.choices_E for routing in routings])
 
     def plain(self) -> None:
         """Takes compilation and recomputation away from the model, so that it answers on batches of any size."""
         for module in (self.model, *self.model.modules()):
-            for name in ("forward", "unembed"):
+            for name in COMPILED:
                 module.__dict__.pop(name, None)
 
     def _backward(self, tokens_BT: Tensor, asked_BT: Tensor, before: list[Routing]) -> tuple[Tensor, list[Routing]]:
@@ -153,43 +167,41 @@ class DistributedStep:
             choices_LE = self.processes.sum_(torch.stack([routing.choices_E for routing in routings]))
             routings = [routing._replace(choices_E=choices_E) for routing, choices_E in zip(routings, choices_LE)]
         objective_, loss = self.measure(self.recipe, logits_BTV, tokens_BT, asked_BT, routings)
-        (objective_ / self.how.accumulate).backward()
+        # Its part of the mean over all processes and micro-batches: then what they exchange are sums.
+        (objective_ / (self.how.accumulate * self.processes.size)).backward()
         earlier = [routing.choices_E for routing in before] or [0.0] * len(routings)
         return loss.detach(), [
             routing._replace(choices_E=routing.choices_E + sum_E) for routing, sum_E in zip(routings, earlier)
         ]
 
     @torch.no_grad()
-    def _gradients(self, loss: Tensor) -> list[Tensor]:
-        """The parts of the gradient that belong to this process, means over all; the loss becomes one too."""
-        gradients = {}
-        for name, weight in self.model.named_parameters():
+    def _gradients(self, loss: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The parts of the gradient that belong to this process, and the mean of all processes' losses."""
+        found = {}
+        for name, weight in self.parameters:
             assert weight.grad is not None, f"{name} has no gradient"
-            gradients[name] = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
+            found[name] = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
             weight.grad = None
-        if self.processes.size > 1:
-            if self.spread.exchanged:
-                torch._foreach_div_([gradients[name] for name in self.spread.exchanged], self.processes.experts)
-            groups: dict[dist.ProcessGroup, list[Tensor]] = {self.processes.everyone.get_group(): [loss]}
-            for name, group in self.spread.unreduced.items():
-                groups.setdefault(group, []).append(gradients[name])
-            for group, parts in groups.items():
-                _sum_(parts, group)
-                torch._foreach_div_(parts, self.processes.size)
-        return list(gradients.values())
+        found[LOSS] = loss / self.processes.size
+        for group, names in self.unreduced.items():
+            found.update(zip(names, _sums([found[name] for name in names], group)))
+        loss = found.pop(LOSS)
+        return list(found.values()), loss
 
     def _compile(self) -> None:
         """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
         self.model.unembed, self.measure = _compiled(self.model.unembed), _compiled(objective)
+        depart, combine = _compiled(ExpertExchange.depart), _compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
-            parts: list[nn.Module] = [block]
-            if self.processes.experts > 1:
-                router = block.get_submodule("feedforward.router")
-                parts = [block.attention, block.attention_norm, block.feedforward_norm, router]
-            for part in parts:
-                part.forward = _compiled(type(part).forward.__get__(part))
+            if self.processes.experts == 1:
+                block.forward = _compiled(type(block).forward.__get__(block))
+                continue
+            block.attend = _compiled(type(block).attend.__get__(block))
+            router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
+            router.forward = _compiled(type(router).forward.__get__(router))
+            exchange.__dict__.update(depart=depart, combine=combine)
 
 
 def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Iterator[tuple[int, Progress | None]]:
@@ -230,12 +242,12 @@ def _rows(step: DistributedStep, task: Task, seed: int, at: int) -> tuple[Tensor
     return rows(torch.from_numpy(batch.tokens_BT)), rows(torch.from_numpy(batch.asked_BT))
 
 
-def _sum_(parts: list[Tensor], group: dist.ProcessGroup) -> None:
-    """Adds each tensor up over a group, in place and in one go."""
+def _sums(parts: list[Tensor], group: dist.ProcessGroup) -> list[Tensor]:
+    """Each tensor added up over a group, all in one go."""
     flat = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(flat, group=group)
-    for part, total in zip(parts, flat.split([part.numel() for part in parts])):
-        part.copy_(total.view_as(part))
+    totals = flat.split([part.numel() for part in parts])
+    return [total.view_as(part) for part, total in zip(parts, totals)]
 
 
 def _compiled(function):

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from parrotlab.kernels.experts import by_expert, expert_outputs, product_dtype
+from parrotlab.kernels.activation import activate
+from parrotlab.kernels.experts import Combine, Gather, by_expert, grouped_product, product_dtype
 
 
-class ExpertExchange:
-    """``expert_outputs`` where a process of the group holds only its part of the experts."""
+class ExpertExchange(nn.Module):
+    """``expert_outputs`` where a process of the group holds only its part of the experts.
+
+    ``depart`` and ``combine`` are what happens at home, on shapes that are always the same: they can be compiled.
+    """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
+        super().__init__()
         self.group = group
 
-    def __call__(
+    def forward(
         self,
         x_ND: Tensor,
         weights_NA: Tensor,
@@ -33,36 +38,74 @@ class ExpertExchange:
     ) -> Tensor:
         """[N, D] -> [N, D]; experts and choices are of all E, ``up_EDG`` and ``down_EFD`` of this process's E / P.
 
-        The sizes of the two exchanges are the one thing for which the host waits: 2 P numbers a layer.
+        The sizes of the two exchanges are the one thing for which the host waits: 2 P numbers a layer. They set out
+        before the tokens are sorted, so that the device has something to do when the host goes on.
         """
-        active, mine = experts_NA.shape[1], len(up_EDG)
-        order_S, place_S = by_expert(experts_NA, len(choices_E))
-        leaving_PE = choices_E.long().view(-1, mine)
+        leaving_PE = choices_E.long().view(-1, len(up_EDG))
         coming_PE = torch.empty_like(leaving_PE)
         dist.all_to_all_single(coming_PE, leaving_PE, group=self.group)
-        leaving, coming = torch.stack((leaving_PE.sum(dim=1), coming_PE.sum(dim=1))).tolist()
+        sizes = _OnItsWay(torch.stack((leaving_PE, coming_PE)).sum(dim=2))
+        sorted_SD, order_S, place_NA = self.depart(x_ND, experts_NA, len(choices_E))
+        leaving, coming = sizes.read()
 
-        x_ND = x_ND.to(product_dtype(x_ND))  # before the journey, which then moves half the bytes
-        sorted_SD = _Permute.apply(x_ND.repeat_interleave(active, dim=0), order_S, place_S)
         guest_KD = _Exchange.apply(sorted_SD, leaving, coming, self.group)
-        expert_PE = torch.arange(mine, device=x_ND.device).expand_as(coming_PE)
-        expert_K = expert_PE.flatten().repeat_interleave(coming_PE.flatten(), output_size=len(guest_KD))
-        output_KD = _outputs(guest_KD, expert_K, coming_PE.sum(dim=0).float(), up_EDG, down_EFD, gated)
+        output_KD = _guests_outputs(guest_KD, coming_PE, up_EDG, down_EFD, gated)
         returned_SD = _Exchange.apply(output_KD, coming, leaving, self.group)
-        chosen_NAD = _Permute.apply(returned_SD, place_S, order_S).view(-1, active, x_ND.shape[-1])
-        return (chosen_NAD * weights_NA.unsqueeze(-1).to(chosen_NAD.dtype)).sum(dim=1)
+        return self.combine(returned_SD, weights_NA, order_S, place_NA)
+
+    @staticmethod
+    def depart(x_ND: Tensor, experts_NA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor]:
+        """[S, D] a row for each choice, sorted by expert; [S] the choice of each row; [N, A] the row of each choice."""
+        order_S, place_S = by_expert(experts_NA, experts)
+        place_NA = place_S.view_as(experts_NA)
+        x_ND = x_ND.to(product_dtype(x_ND))  # before the journey, which then moves half the bytes
+        return Gather.apply(x_ND, order_S // experts_NA.shape[1], place_NA), order_S, place_NA
+
+    @staticmethod
+    def combine(returned_SD: Tensor, weights_NA: Tensor, order_S: Tensor, place_NA: Tensor) -> Tensor:
+        """[N, D] the sum over each token's choices, weighted."""
+        return Combine.apply(returned_SD, weights_NA, order_S, place_NA)
 
 
-def _outputs(
-    guest_KD: Tensor, expert_K: Tensor, guests_E: Tensor, up_EDG: Tensor, down_EFD: Tensor, gated: bool
-) -> Tensor:
-    """[K, D] each guest's output of the one expert that it visits here."""
+class _OnItsWay:
+    """Numbers on their way to the host, which launches other work before it waits for them."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers.to("cpu", non_blocking=True)
+        self.arrival = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None
+
+    def read(self) -> list:
+        """Waits for the numbers alone."""
+        if self.arrival:
+            self.arrival.synchronize()
+        return self.numbers.tolist()
+
+
+def _guests_outputs(guest_KD: Tensor, coming_PE: Tensor, up_EDG: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
+    """[K, D] each guest's output of the one expert that it visits here; they came by process, then by expert."""
     if not len(guest_KD):  # a guest of zeros, so that the experts have gradients, for which others may be waiting
-        nobody_1D, expert_1 = guest_KD.new_zeros(1, guest_KD.shape[1]), expert_K.new_zeros(1)
-        one_E = torch.zeros_like(guests_E).index_fill_(0, expert_1, 1.0)
-        return _outputs(nobody_1D, expert_1, one_E, up_EDG, down_EFD, gated)[:0] + guest_KD
-    ones_K1 = torch.ones(len(guest_KD), 1, device=guest_KD.device)
-    return expert_outputs(guest_KD, ones_K1, expert_K.unsqueeze(-1), guests_E, up_EDG, down_EFD, gated)
+        one_PE = torch.zeros_like(coming_PE)
+        one_PE[0, 0] = 1
+        nobody_1D = guest_KD.new_zeros(1, guest_KD.shape[1])
+        return _guests_outputs(nobody_1D, one_PE, up_EDG, down_EFD, gated)[:0] + guest_KD
+    order_K, place_K = _by_expert_first(coming_PE, len(guest_KD))
+    guests_E = coming_PE.sum(dim=0)
+    hidden_KG = grouped_product(_Permute.apply(guest_KD, order_K, place_K), up_EDG, guests_E)
+    output_KD = grouped_product(activate(hidden_KG, gated), down_EFD, guests_E)
+    return _Permute.apply(output_KD, place_K, order_K)
+
+
+def _by_expert_first(coming_PE: Tensor, guests: int) -> tuple[Tensor, Tensor]:
+    """[K] who comes where, and each one's place, if those who lie by process and expert are to lie by expert, process.
+
+    Those of one process and expert stay together, so the sizes tell how far they all move, and nothing is sorted.
+    """
+    ends_PE = coming_PE.flatten().cumsum(0).view_as(coming_PE)
+    ends_EP = coming_PE.mT.flatten().cumsum(0).view_as(coming_PE.mT)
+    moves_PE = ends_EP.mT - ends_PE
+    row_K = torch.arange(guests, device=coming_PE.device)
+    place_K = row_K + moves_PE.flatten().repeat_interleave(coming_PE.flatten(), output_size=guests)
+    return torch.empty_like(place_K).scatter_(0, place_K, row_K), place_K
 
 
 class _Permute(torch.autograd.Function):

@@ -1,9 +1,9 @@
 """Where the weights of one big model lie: spread over the processes, each weight in its own way.
 
-- The matrices of a block, and the embedding and head: a slice on each of the N processes (FSDP2). A block's are
-  gathered in the recipe's precision while it computes, embedding and head in float32.
+- The matrices of a block, and the embedding and head: a slice on each of the N processes (FSDP2). The blocks' are
+  gathered in the recipe's precision while they compute, a unit at a time; embedding and head in float32.
 - The experts under expert parallelism: E / P on each process, and of these a slice on each of the N / P processes
-  that hold the same.
+  that hold the same; where P = N, they are whole on their one process.
 - Norms and routers: whole on every process, in float32. They are a thousandth of a model, and rounding a router changes
   who is chosen.
 
@@ -17,7 +17,7 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -37,6 +37,9 @@ from parrotlab.training.processes import Processes
 EXPERTS = ("up_EDG", "down_EFD")
 AHEAD = 8
 """Weights that are drawn side by side, while another is put in its place."""
+UNIT_BYTES = 64 << 20
+"""Blocks are gathered together until they hold that much, in their precision. Each unit costs the host two gathers, a
+scatter and their hooks at every step, and GPUs wait for it where blocks are small; a large block is a unit alone."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,8 @@ class Sharded:
     model: LanguageModel
     layouts: dict[str, Layout]
     """Of every weight, by name."""
-    unreduced: dict[str, dist.ProcessGroup]
-    """Of the weights whose gradients FSDP does not average: the processes over which to add them up."""
-    exchanged: tuple[str, ...]
-    """Weights of experts whose gradients FSDP averages over their holders, each of which has heard P processes."""
+    unreduced: dict[dist.ProcessGroup, list[str]]
+    """Weights whose gradients FSDP does not add up, by the processes over which to do it."""
 
 
 def sharded(
@@ -81,7 +82,7 @@ def sharded(
     fsdp: bool = True,
     block_dtype: torch.dtype = torch.float32,
 ) -> Sharded:
-    """The very weights of ``build(design, vocabulary, seed)``; no process ever holds more than one whole block.
+    """The very weights of ``build(design, vocabulary, seed)``; no process ever holds more than one whole unit.
 
     Without ``fsdp``, what would be a slice is whole on every process. A process alone has nothing to slice.
     """
@@ -91,13 +92,16 @@ def sharded(
     fsdp = fsdp and processes.size > 1
     drawn = _drawn(design, shapes, seed)
     _fill(model, "", drawn, processes, recurse=False)
+    unit, units = [], []
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         if processes.experts > 1:
             _keep_own_experts(block, processes)
         _fill(block, f"blocks.{index}.", drawn, processes)
-        if fsdp:
-            _shard_block(block, processes, block_dtype)
+        unit.append(block)
+        if fsdp and (block is model.blocks[-1] or _gathered_bytes(unit, processes, block_dtype) >= UNIT_BYTES):
+            units.append(_shard_unit(unit, processes, block_dtype))
+            unit = []
     _fill(model.norm, "norm.", drawn, processes)
     if fsdp:
         # It warns that the logits are a view, which nobody may write into. Nobody does.
@@ -105,18 +109,18 @@ def sharded(
         fully_shard(
             model, mesh=processes.everyone, ignored_params=_whole(model), shard_placement_fn=_even(processes.size)
         )
-        _prefetch(model.blocks)
+        _gather_ahead(model, units)
         for module in model.modules():
             if isinstance(module, FSDPModule):
-                module.set_force_sum_reduction_for_comms(True)  # gloo knows no mean; the division comes after
+                module.set_force_sum_reduction_for_comms(True)
+                module.set_gradient_divide_factor(1.0)  # a sum: each process's loss is its part of the mean
     layouts = {name: _layout(name, weight, shapes[name], processes) for name, weight in model.named_parameters()}
-    unreduced = {
-        name: (processes.mesh["data"] if _is_shared_out(name, processes) else processes.everyone).get_group()
-        for name, weight in model.named_parameters()
-        if not isinstance(weight, DTensor)
-    }
-    exchanged = tuple(name for name in shapes if _is_shared_out(name, processes) and name not in unreduced)
-    return Sharded(model, layouts, unreduced, exchanged)
+    unreduced: dict[dist.ProcessGroup, list[str]] = {}
+    for name, weight in model.named_parameters():
+        holders = processes.mesh["data"] if _is_shared_out(name, processes) else processes.everyone
+        if not isinstance(weight, DTensor) and holders.size() > 1:
+            unreduced.setdefault(holders.get_group(), []).append(name)
+    return Sharded(model, layouts, unreduced)
 
 
 def held(weight: Tensor) -> Tensor:
@@ -171,25 +175,37 @@ def _keep_own_experts(block: Block, processes: Processes) -> None:
     layer.expert_outputs = ExpertExchange(processes.mesh["expert"].get_group())
 
 
-def _shard_block(block: Block, processes: Processes, dtype: torch.dtype) -> None:
-    """The block's matrices over all processes, except experts that are shared out: these over those that hold them."""
+def _gathered_bytes(unit: list[Block], processes: Processes, dtype: torch.dtype) -> int:
+    """What blocks have gathered as one unit."""
+    apart = {weight for block in unit for weight in _not_gathered(block, processes)}
+    return dtype.itemsize * sum(w.numel() for block in unit for w in block.parameters() if w not in apart)
+
+
+def _shard_unit(unit: list[Block], processes: Processes, dtype: torch.dtype) -> list[FSDPModule]:
+    """The blocks' matrices over all processes, except experts that are shared out: these over those that hold them.
+
+    Returns what is gathered, in the order in which it is needed: the unit, then each layer of experts.
+    """
     precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     everyone = {"mesh": processes.everyone, "mp_policy": precision, "shard_placement_fn": _even(processes.size)}
-    layer = block.feedforward
-    if processes.experts > 1:
+    holders = processes.mesh["data"]
+    layers = [block.feedforward for block in unit] if processes.experts > 1 and holders.size() > 1 else []
+    for layer in layers:
         assert isinstance(layer, MixtureLayer)
-        others = {weight for name, weight in layer.named_parameters() if name not in EXPERTS}
         if layer.design.shared:
             fully_shard(layer.shared, **everyone)
-        holders = processes.mesh["data"]
+        experts = {getattr(layer, name) for name in EXPERTS}
         fully_shard(
             layer,
             mesh=holders,
             mp_policy=precision,
-            ignored_params=others,
+            ignored_params={weight for weight in layer.parameters() if weight not in experts},
             shard_placement_fn=_even(holders.size(), first=1),
         )
-    fully_shard(block, ignored_params=_whole(block), **everyone)
+    fully_shard(
+        list(unit), ignored_params={weight for block in unit for weight in _not_gathered(block, processes)}, **everyone
+    )
+    return [module for module in (unit[0], *layers) if isinstance(module, FSDPModule)]
 
 
 def _even(parts: int, first: int = 0):
@@ -206,17 +222,29 @@ def _even(parts: int, first: int = 0):
     return placement
 
 
-def _prefetch(blocks: Iterable[nn.Module]) -> None:
-    """Each block asks for the next one's weights before it computes, also where the host has to wait inside a block."""
-    for block, following in itertools.pairwise(blocks):
-        assert isinstance(block, FSDPModule)
-        assert isinstance(following, FSDPModule)
-        block.set_modules_to_forward_prefetch([following])
-        following.set_modules_to_backward_prefetch([block])
+def _gather_ahead(model: nn.Module, units: list[list[FSDPModule]]) -> None:
+    """Each part asks for the next one's weights before it computes, also where the host has to wait inside a block.
+
+    Backward, outputs are met from the outside in: a unit before its layers of experts, of which the last comes first.
+    """
+    assert isinstance(model, FSDPModule)
+    forward = [model, *itertools.chain.from_iterable(units)]
+    backward = itertools.chain.from_iterable((unit, *reversed(layers)) for unit, *layers in reversed(units))
+    for part, following in itertools.pairwise(forward):
+        part.set_modules_to_forward_prefetch([following])
+    for part, following in itertools.pairwise(backward):
+        part.set_modules_to_backward_prefetch([following])
+    for part in units[-1]:  # the backward pass begins with it
+        part.set_reshard_after_forward(False, recurse=False)
 
 
 def _whole(module: nn.Module) -> set[nn.Parameter]:
     return {weight for name, weight in module.named_parameters() if name.endswith("norm.weight_D") or "router." in name}
+
+
+def _not_gathered(block: Block, processes: Processes) -> set[nn.Parameter]:
+    """The block's weights that its unit leaves alone."""
+    return _whole(block) | {weight for name, weight in block.named_parameters() if _is_shared_out(name, processes)}
 
 
 def _is_shared_out(name: str, processes: Processes) -> bool:
