@@ -103,12 +103,13 @@ def speed(base: Job, gpus: int, folder: Path) -> Iterator[dict]:
     dense = replace(base, name="dense, alone", experts=0, accumulate=2)
     mixture = replace(base, name="mixture, alone", accumulate=4)
     beside = start(dense, folder, gpus - 1)
-    attempts = fitted(mixture, folder, 0) if gpus > 1 else []
-    yield beside.ended()
-    attempts = attempts or fitted(mixture, folder, 0)
+    if gpus == 1:
+        yield beside.ended()  # before the mixture takes the GPU
+    attempts = fitted(mixture, folder, 0)
     yield from attempts
     if gpus == 1:
         return
+    yield beside.ended()
     sliced = replace(mixture, name="mixture, sliced", layers=attempts[-1]["layers"], gpus=2, accumulate=1)
     shared_out = replace(sliced, name="mixture, sliced, experts shared out", expert_parallel=2)
     for job in (replace(dense, name="dense, sliced", gpus=2, accumulate=1), sliced, shared_out):
