@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from parrotlab.model.feedforwards.feedforward import Routing
 from parrotlab.model.transformer import Block, Transformer
 from parrotlab.tasks.task import Task
+from parrotlab.training.compiler import compiled
 from parrotlab.training.expert_exchange import ExpertExchange
 from parrotlab.training.loop import Progress, summary
 from parrotlab.training.optimizer import AdamW
@@ -191,16 +192,16 @@ class DistributedStep:
     def _compile(self) -> None:
         """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
-        self.model.unembed, self.measure = _compiled(self.model.unembed), _compiled(objective)
-        depart, combine = _compiled(ExpertExchange.depart), _compiled(ExpertExchange.combine)
+        self.model.unembed, self.measure = compiled(self.model.unembed), compiled(objective)
+        depart, combine = compiled(ExpertExchange.depart), compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
             if self.processes.experts == 1:
-                block.forward = _compiled(type(block).forward.__get__(block))
+                block.forward = compiled(type(block).forward.__get__(block))
                 continue
-            block.attend = _compiled(type(block).attend.__get__(block))
+            block.attend = compiled(type(block).attend.__get__(block))
             router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
-            router.forward = _compiled(type(router).forward.__get__(router))
+            router.forward = compiled(type(router).forward.__get__(router))
             exchange.__dict__.update(depart=depart, combine=combine)
 
 
@@ -248,10 +249,6 @@ def _sums(parts: list[Tensor], group: dist.ProcessGroup) -> list[Tensor]:
     dist.all_reduce(flat, group=group)
     totals = flat.split([part.numel() for part in parts])
     return [total.view_as(part) for part, total in zip(parts, totals)]
-
-
-def _compiled(function):
-    return torch.compile(function, dynamic=False)
 
 
 def _checkpointed(forward):

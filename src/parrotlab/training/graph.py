@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 
+from parrotlab.training.compiler import compiled
 from parrotlab.training.step import Step
 
 WARM_UP = 3  # steps before the capture: compilation, autotuning and library handles must not be captured
@@ -39,7 +40,7 @@ def captured(step: Step) -> Callable[[], None]:
 
 def _capture(step: Step) -> Callable[[], None]:
     torch.compiler.reset()  # the caches of the last model's step: a few dozen designs would overflow them
-    _compile(step, lambda function: torch.compile(function, dynamic=False))
+    _compile(step, compiled)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -53,10 +54,10 @@ def _capture(step: Step) -> Callable[[], None]:
     return graph.replay
 
 
-def _compile(step: Step, compiled: Callable) -> None:
+def _compile(step: Step, treated: Callable) -> None:
     """Block by block: all blocks share one compilation, where the model as a whole takes a minute."""
     model = step.model
-    model.embed, model.unembed = (compiled(part.__get__(model)) for part in (type(model).embed, type(model).unembed))
+    model.embed, model.unembed = (treated(part.__get__(model)) for part in (type(model).embed, type(model).unembed))
     for block in model.blocks:
-        block.forward = compiled(type(block).forward.__get__(block))
-    step.measure, step.update = compiled(step.objective), compiled(step.optimizer.step_)
+        block.forward = treated(type(block).forward.__get__(block))
+    step.measure, step.update = treated(step.objective), treated(step.optimizer.step_)
