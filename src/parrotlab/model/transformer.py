@@ -164,4 +164,5 @@ def fresh(design: Transformer, name: str, shape: torch.Size, seed: int) -> Tenso
     scale = design.width**-0.5 if name == "embedding_VD" else shape[-2] ** -0.5
     if name.endswith(("out_KD", "down_FD", "down_EFD")):
         scale /= (2 * design.layers) ** 0.5
-    return torch.from_numpy(scale * stream("weights", seed, name).standard_normal(tuple(shape), dtype="float32"))
+    weight = stream("weights", seed, name).standard_normal(tuple(shape), dtype="float32")
+    return torch.from_numpy(weight).mul_(scale)
