@@ -24,6 +24,8 @@ from parrotlab.kernels.activation import activate
 from parrotlab.kernels.fast_experts import fast_expert_outputs
 from parrotlab.kernels.routing import route
 
+BLACKWELL = (10, 0)
+"""The first compute capability of that generation."""
 ALIGNED_BYTES = 16
 """Of which the rows of a grouped product are multiples; other widths are padded."""
 SMALL = 1 << 13
@@ -169,7 +171,9 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 class _GroupedProduct(torch.autograd.Function):
-    """torch's grouped product. Of an expert that nobody visits, torch's own gradient may be what lay in memory."""
+    """torch's grouped product. On Blackwell GPUs its gradient of a matrix that no row met is whatever a sum held before
+    (cutlass #2674), and is zeroed here; on an H100 it is zero.
+    """
 
     @staticmethod
     def forward(ctx, x_SD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
@@ -182,7 +186,7 @@ class _GroupedProduct(torch.autograd.Function):
         grad_SF = grad_SF.contiguous()
         grad_x_SD = F.grouped_mm(grad_SF, weight_EDF.mT, offs=ends_E)
         grad_weight_EDF = F.grouped_mm(x_SD.mT, grad_SF, offs=ends_E)
-        if grad_SF.is_cuda:
+        if grad_SF.is_cuda and torch.cuda.get_device_capability() >= BLACKWELL:
             visited_E11 = (torch.diff(ends_E, prepend=ends_E.new_zeros(1)) > 0).view(-1, 1, 1)
             grad_weight_EDF = torch.where(visited_E11, grad_weight_EDF, 0.0)
         return grad_x_SD, grad_weight_EDF, None
