@@ -92,6 +92,9 @@ MEASURED: dict[tuple[str, int, bool], Tiles] = {
 }
 """By kernel, width and gatedness: the fastest candidate on an H100 at 16,384 tokens, where it is not the first."""
 
+PROCESSORS = 132
+"""Of an H100: fewer programs than this leave some idle."""
+
 EXACT = Tiles(32, 32, 32, 4, 2)
 """For float32, whose exact products have no tensor cores."""
 

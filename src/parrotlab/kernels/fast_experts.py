@@ -33,8 +33,6 @@ FUSED_WIDTH = 256
 ALIGNED = 16
 """Other widths are padded to it. Triton would read them an element at a time, so many addresses at once that ptxas 12.8
 took another value's register for a product's operand: an illegal memory access."""
-PROCESSORS = 132
-"""Of an H100: fewer programs than this leave some idle."""
 
 
 def takes(way: Way, x_ND: Tensor, experts: int) -> str:
@@ -251,7 +249,7 @@ def _weights_product(call: _Call, left: Tensor, right: Tensor, left_gathered: bo
     cut = call.cut("weights_product", columns, choices)
     cut = cut._replace(M=min(cut.M, _tiles.lanes(rows)))
     matrix = -(-rows // cut.M) * -(-columns // cut.N)
-    parts = min(8, max(1, PROCESSORS // (experts * matrix)))
+    parts = min(8, max(1, _tiles.PROCESSORS // (experts * matrix)))
     out_CEPQ = left.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left.dtype)
     _tiled.weights_product[matrix, experts, parts](
         left, right, call.order_S, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
