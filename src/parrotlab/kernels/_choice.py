@@ -22,8 +22,8 @@ PATHS: tuple[Path, ...] = ("sorted", "folded", *get_args(Way))
 GPU: Path | Literal["by_shape"] = "sorted"
 """What a GPU does."""
 
-ROUTER: Literal["plain", "fused"] = "plain"
-"""How a GPU makes choices of logits: as the processor does, or by the kernels of ``choosing``, not yet measured."""
+ROUTER: Literal["plain", "fused"] = "fused"
+"""How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
 FASTEST: dict[bool, list[tuple[float, Path]]] = {
     True: [(256, "half_fused"), (512, "folded"), (math.inf, "sorted")],
