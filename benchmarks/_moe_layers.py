@@ -18,6 +18,8 @@ from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.router import choices
 
 ACTIVE = 2
+OPAQUE = (*WAYS, "grouped")
+"""Paths that the compiler does not look into."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     layer = _filled(mixture.build(row.width, ()), device)
     router = compiled(layer.router)
     made: dict[str, Callable[[], Contender]] = {}
-    for path in (*WAYS, "folded", "sorted"):
+    for path in (*WAYS, "grouped", "folded", "sorted"):
         if path not in WAYS or not takes(path, layer.up_EDG.new_empty(1, row.width), row.experts):
             made[path] = lambda path=path: _ours(layer, router, path, compiled)
     made["router alone"] = lambda: Contender(
@@ -115,12 +117,12 @@ def _ours(layer: Any, router: Callable, path: str, compiled: Callable) -> Conten
     """The routing and the experts. A kernel path is opaque to the compiler, which then gets the router alone."""
 
     def forward(x_ND: Tensor) -> Tensor:
-        routing = (router if path in WAYS else layer.router)(x_ND, x_ND)
+        routing = (router if path in OPAQUE else layer.router)(x_ND, x_ND)
         experts = (routing.weights_NA, routing.experts_NA, routing.choices_E, layer.up_EDG, layer.down_EFD)
         return expert_outputs_by(path, x_ND, *experts, layer.design.gated)
 
     assert path in PATHS
-    return Contender(forward if path in WAYS else compiled(forward), list(layer.parameters()))
+    return Contender(forward if path in OPAQUE else compiled(forward), list(layer.parameters()))
 
 
 def _plain(function: Callable, dense: nn.Module) -> Contender:

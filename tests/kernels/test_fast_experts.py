@@ -23,6 +23,8 @@ SHAPES = [
     (0, 150, 16, 8, 1, 1, True),
 ]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+KERNELS = (*WAYS, "grouped")
+"""Paths that are kernels throughout."""
 NAMES = ("output", "tokens", "weights", "up", "down")
 
 
@@ -100,11 +102,11 @@ def guarded(leaf):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
-@pytest.mark.parametrize("way", WAYS)
-def test_interpreted_reads_nothing_beyond_its_tensors(way):
+@pytest.mark.parametrize("path", KERNELS)
+def test_interpreted_reads_nothing_beyond_its_tensors(path):
     leaves, experts_NA, grad_ND = case(0, 21, 48, 80, 3, 2, True, torch.float32, "cpu")
     x, weights, up, down = leaves = [guarded(leaf) for leaf in leaves]
-    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+    y_ND = expert_outputs_by(path, x, weights, experts_NA, choices(experts_NA, 3), up, down, True)
     for found in (y_ND, *torch.autograd.grad(y_ND, leaves, guarded(grad_ND))):
         assert found.isfinite().all()
 
@@ -133,7 +135,7 @@ def test_every_path_is_the_plain_loop_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1 + len(WAYS)} passed" in done.stdout
+    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1 + len(KERNELS)} passed" in done.stdout
 
 
 @pytest.mark.gpu
@@ -150,21 +152,21 @@ def test_every_path_is_the_plain_loop_on_a_gpu(shape, path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_the_plain_loop_in_float32_on_a_gpu(way):
-    found = errors((0, 300, 64, 96, 4, 2, True), way, torch.float32, "cuda")
+@pytest.mark.parametrize("path", KERNELS)
+def test_every_kernel_is_the_plain_loop_in_float32_on_a_gpu(path):
+    found = errors((0, 300, 64, 96, 4, 2, True), path, torch.float32, "cuda")
     assert max(found.values()) < 1e-5, found
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_every_run_gives_the_same_bits(way):
+@pytest.mark.parametrize("path", KERNELS)
+def test_every_run_gives_the_same_bits(path):
     leaves, experts_NA, grad_ND = case(0, 3000, 128, 256, 8, 2, True, torch.bfloat16, "cuda")
     x, weights, up, down = leaves
     runs = []
     for _ in range(3):
-        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        y_ND = expert_outputs_by(path, x, weights, experts_NA, choices(experts_NA, 8), up, down, True)
         runs.append([y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)])
     for other in runs[1:]:
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(runs[0], other))
@@ -172,13 +174,13 @@ def test_every_run_gives_the_same_bits(way):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_a_captured_pass_follows_its_inputs(way):
+@pytest.mark.parametrize("path", KERNELS)
+def test_a_captured_pass_follows_its_inputs(path):
     leaves, experts_NA, grad_ND = case(0, 500, 64, 64, 4, 2, True, torch.bfloat16, "cuda")
     x, weights, up, down = leaves
 
     def both():
-        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        y_ND = expert_outputs_by(path, x, weights, experts_NA, choices(experts_NA, 4), up, down, True)
         return [y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)]
 
     side = torch.cuda.Stream()

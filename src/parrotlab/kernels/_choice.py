@@ -14,10 +14,10 @@ from torch import Tensor
 
 from parrotlab.kernels.fast_experts import Way, takes
 
-Path = Literal[Way, "sorted", "folded"]
+Path = Literal[Way, "sorted", "folded", "grouped"]
 """sorted: a general sort, torch's grouped products. folded: the routing kernels, torch's grouped products, the routing
-weight in the activation. The others: see ``fast_experts.Way``."""
-PATHS: tuple[Path, ...] = ("sorted", "folded", *get_args(Way))
+weight in the activation. grouped: see ``grouped_experts``. The others: see ``fast_experts.Way``."""
+PATHS: tuple[Path, ...] = ("sorted", "folded", "grouped", *get_args(Way))
 
 GPU: Path | Literal["by_shape"] = "sorted"
 """What a GPU does."""
@@ -56,7 +56,7 @@ def refusal(chosen: Path, x_ND: Tensor, experts: int) -> str:
         if x_ND.dtype != torch.bfloat16:
             return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
         return takes("saved", x_ND, experts)
-    return takes(chosen, x_ND, experts)
+    return takes("saved" if chosen == "grouped" else chosen, x_ND, experts)
 
 
 @torch.compiler.assume_constant_result  # while a step is compiled: a warning would break it in two

@@ -92,6 +92,22 @@ MEASURED: dict[tuple[str, int, bool], Tiles] = {
 }
 """By kernel, width and gatedness: the fastest candidate on an H100 at 16,384 tokens, where it is not the first."""
 
+HOPPER: dict[tuple[str, bool], list[Tiles]] = {
+    ("hidden_forward", False): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 8, 5)],
+    ("hidden_forward", True): [Tiles(128, 128, 64, 8, 4), Tiles(128, 64, 64, 8, 5)],
+    ("rows_product", False): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 8, 5)],
+    ("rows_product", True): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 8, 5)],
+    ("hidden_backward", False): [Tiles(128, 128, 64, 8, 5), Tiles(128, 256, 64, 8, 4)],
+    ("hidden_backward", True): [Tiles(128, 128, 64, 8, 5), Tiles(128, 64, 64, 8, 5)],
+    ("weights_product", False): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 8, 5)],
+    ("weights_product", True): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 8, 5)],
+}
+"""Of the kernels of ``grouped_experts`` on a Hopper GPU, with gates and without; not measured yet: the first is taken.
+Eight warps multiply, and a ring of ``stages`` is what fits into a processor's shared memory."""
+
+PORTABLE = Tiles(128, 128, 64, 8, 3)
+"""The same kernels' on other GPUs."""
+
 PROCESSORS = 132
 """Of an H100: fewer programs than this leave some idle."""
 
@@ -102,6 +118,13 @@ EXACT = Tiles(32, 32, 32, 4, 2)
 def tiles(kernel: str, width: int, gated: bool, low_precision: bool) -> Tiles:
     """The way that this kernel is cut at a model width."""
     return MEASURED.get((kernel, width, gated), CANDIDATES[kernel][0]) if low_precision else EXACT
+
+
+def grouped(kernel: str, gated: bool, low_precision: bool, hopper: bool) -> Tiles:
+    """The way that a kernel of ``grouped_experts`` is cut."""
+    if hopper:
+        return HOPPER[kernel, gated][0]
+    return PORTABLE if low_precision else EXACT
 
 
 def lanes(size: int) -> int:

@@ -57,7 +57,7 @@ def fast_expert_outputs(
 ) -> Tensor:
     """``experts.expert_outputs`` by the kernels. The matrices are of the tokens' precision."""
     experts, active = up_EDG.shape[-3], experts_NA.shape[-1]
-    padded_ND, up_EDG, down_EFD = _padded(x_ND, up_EDG, down_EFD)
+    padded_ND, up_EDG, down_EFD = padded(x_ND, up_EDG, down_EFD)
     y_ND, *_ = _forward(
         padded_ND.flatten(0, -2),
         weights_NA.reshape(-1, active),
@@ -70,8 +70,8 @@ def fast_expert_outputs(
     return y_ND[:, : x_ND.shape[-1]].reshape(x_ND.shape)
 
 
-def _padded(x_ND: Tensor, up_EDG: Tensor, down_EFD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """With zeros up to aligned widths: they add nothing, since an activation of zero is zero."""
+def padded(x_ND: Tensor, up_EDG: Tensor, down_EFD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens and matrices with zeros up to aligned widths: they add nothing, since an activation of zero is zero."""
     hidden, width = down_EFD.shape[-2:]
     spare_D, spare_F = -width % ALIGNED, -hidden % ALIGNED
     if not spare_D and not spare_F:

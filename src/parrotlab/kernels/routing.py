@@ -71,11 +71,25 @@ def combined(rows_SD: Tensor, place_S: Tensor, active: int) -> Tensor:
     """[N, D] Σ_a rows[place[n, a]]: the choices' rows, summed for each token."""
     tokens, width = place_S.shape[0] // active, rows_SD.shape[-1]
     out_ND = rows_SD.new_empty(tokens, width)
-    columns = min(1024, max(16, 1 << (width - 1).bit_length()))
-    rows = max(1, 2048 // columns)
-    grid = (-(-tokens // rows), -(-width // columns))
-    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, ROWS=rows, COLUMNS=columns)
+    grid, sizes = _blocks(tokens, width)
+    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, **sizes)
     return out_ND
+
+
+def spread(x_ND: Tensor, order_S: Tensor, active: int) -> Tensor:
+    """[S, D] each choice's token, in the choices' order."""
+    choices, width = order_S.shape[0], x_ND.shape[-1]
+    out_SD = x_ND.new_empty(choices, width)
+    grid, sizes = _blocks(choices, width)
+    _triton.spread[grid](x_ND, order_S, out_SD, choices, width, ACTIVE=active, **sizes)
+    return out_SD
+
+
+def _blocks(rows: int, width: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid and the block of a kernel that passes over [rows, width]."""
+    columns = min(1024, max(16, 1 << (width - 1).bit_length()))
+    block = {"ROWS": max(1, 2048 // columns), "COLUMNS": columns}
+    return (-(-rows // block["ROWS"]), -(-width // columns)), block
 
 
 @torch.library.custom_op("parrotlab::route", mutates_args=())

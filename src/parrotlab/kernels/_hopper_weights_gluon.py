@@ -1,0 +1,100 @@
+"""The matrices' gradients for Hopper GPUs, in Gluon: as in ``_hopper_gluon``, one warp reads and eight multiply."""
+
+# ruff: noqa: N803, RUF100
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from parrotlab.kernels._hopper_gluon import load_block, ring
+
+
+@gluon.jit
+def _part_of(at, bounds_E, experts, parts, matrix, across, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr):
+    """Expert, part, where its rows begin and end, and the first row and column of a tile."""
+    expert, part = at // matrix % experts, at // matrix // experts
+    begin, end = gl.load(bounds_E + expert), gl.load(bounds_E + expert + 1)
+    length = (end - begin + parts * K - 1) // (parts * K) * K
+    begin += part * length
+    return expert, part, begin, gl.minimum(end, begin + length), at % matrix // across * M, at % across * N
+
+
+@gluon.jit
+def _read_parts(
+    left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    step = 0
+    for at in range(gl.program_id(0), parts * experts * matrix, gl.num_programs(0)):
+        _, _, begin, end, row, column = _part_of(at, bounds_E, experts, parts, matrix, across, M, N, K)
+        for k in range(begin, end, K):
+            stage = step % STAGES
+            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1)
+            bar = ready.index(stage)
+            mbarrier.expect(bar, left.block_type.nbytes + right.block_type.nbytes)
+            load_block(left, [k, row], bar, left_ring.index(stage))
+            load_block(right, [k, column], bar, right_ring.index(stage))
+            step += 1
+
+
+@gluon.jit
+def _write_parts(
+    left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+):  # fmt: skip
+    BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [8, 1], [1, 0])
+    step = 0
+    for at in range(gl.program_id(0), parts * experts * matrix, gl.num_programs(0)):
+        expert, part, begin, end, row, column = _part_of(at, bounds_E, experts, parts, matrix, across, M, N, K)
+        sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
+        for k in range(begin, end, K):
+            stage = step % STAGES
+            mbarrier.wait(ready.index(stage), step // STAGES & 1)
+            right = right_ring.index(stage)
+            if k + K > end:  # the rows beyond are another expert's
+                right_KN = right.load(BLOCKED)
+                alive_K = k + gl.arange(0, K, gl.SliceLayout(1, BLOCKED)) < end
+                right.store(gl.where(alive_K[:, None], right_KN, gl.zeros_like(right_KN)))
+                fence_async_shared()
+            sum_MN = warpgroup_mma(left_ring.index(stage).permute((1, 0)), right, sum_MN, is_async=True)
+            sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
+            mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > begin)
+            step += 1
+        sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
+        mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=end > begin)
+        row_M = row + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
+        column_N = column + gl.arange(0, N, gl.SliceLayout(0, LAYOUT))
+        inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
+        at_MN = row_M.to(gl.int64)[:, None] * columns + column_N[None, :]
+        out = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns + at_MN
+        gl.store(out, sum_MN.to(out_CEPQ.dtype.element_ty), mask=inside_MN)
+
+
+@gluon.jit
+def weights_product(
+    left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
+    left_ring, right_ring, empty, ready = ring(left, right, STAGES)
+    across = (columns + N - 1) // N
+    matrix = (rows + M - 1) // M * across
+    gl.warp_specialize(
+        [
+            (_write_parts, (
+                left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
+                M, N, K, STAGES, LAYOUT,
+            )),
+            (_read_parts, (
+                left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,
+                M, N, K, STAGES,
+            )),
+        ],
+        [1], [24],
+    )  # fmt: skip
