@@ -35,7 +35,7 @@ KERNELS = {
     "fused_backward": (_fused_triton.backward, {"LANES": 256}),
 }
 COMMON = {"ACTIVE": 2, "TILE": 128} | {f"EVEN_{side}": True for side in "DFKNPQ"}
-INTEGERS = ("order_S", "bounds_E", "tiles_T2")
+INTEGERS = ("order_S", "bounds_E", "tiles_T3")
 EXACT = ("weights_NA", "grad_weight_CS")
 SIZES = ("tiles", "width", "hidden", "choices", "depth", "rows", "columns", "experts", "parts")
 SCALARS = ("tiles", "experts", "parts")

@@ -16,12 +16,12 @@ from parrotlab.kernels._tiled_triton import block, lines, rows_of
 
 @triton.jit
 def forward(
-    x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, down_EFD, out_SD, width, hidden,
+    x_ND, weights_NA, order_S, bounds_E, tiles_T3, up_EDG, down_EFD, out_SD, width, hidden,
     ACTIVE: tl.constexpr, GATED: tl.constexpr, LANES: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """out = weight · activation(x[token] · up) · down."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, bounds_E, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
@@ -51,13 +51,13 @@ def forward(
 
 @triton.jit
 def backward(
-    grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, down_EFD, slope_SG, hidden_SF, grad_x_SD,
+    grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T3, up_EDG, down_EFD, slope_SG, hidden_SF, grad_x_SD,
     grad_weight_CS, width, hidden, choices,
     ACTIVE: tl.constexpr, GATED: tl.constexpr, LANES: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """All but the matrices' gradients, and what these need: slope before the activation, weight · activation."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, bounds_E, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)

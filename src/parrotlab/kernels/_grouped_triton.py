@@ -23,27 +23,25 @@ def blocks(matrix: Any, block: list[int]) -> Any:
 
 
 @triton.jit
-def _tile_of(at, columns, tiles_T2, bounds_E, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+def _tile_of(at, columns, tiles_T3, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
     """Expert, first row, where its rows end, and first column of a tile; the end is 0 if there is no such tile."""
     across = tl.cdiv(columns, N)
     part: tl.constexpr = TILE // M
-    tile = tiles_T2 + 2 * (at // across // part)
-    expert = tl.load(tile)
-    first = tl.load(tile + 1) + at // across % part * M
-    end = tl.load(bounds_E + tl.maximum(expert, 0) + 1)
-    return tl.maximum(expert, 0), first, tl.where((expert >= 0) & (first < end), end, 0), at % across * N
+    tile = tiles_T3 + 3 * (at // across // part)
+    first, end = tl.load(tile + 1) + at // across % part * M, tl.load(tile + 2)
+    return tl.maximum(tl.load(tile), 0), first, tl.where(first < end, end, 0), at % across * N
 
 
 @triton.jit
 def hidden_forward(
-    x, up, weights_NA, order_S, bounds_E, tiles_T2, before_SG, hidden_SF, tiles, width, hidden,
+    x, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden,
     GATED: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """before = x · up, and hidden = weight · activation(before). Gates and values are columns apart in ``up``."""
     columns = hidden * 2 if GATED else hidden
     total = tiles * (TILE // M) * tl.cdiv(hidden, N)
     for at in tl.range(tl.program_id(0), total, tl.num_programs(0)):
-        expert, first, end, column = _tile_of(at, hidden, tiles_T2, bounds_E, TILE, M, N)
+        expert, first, end, column = _tile_of(at, hidden, tiles_T3, TILE, M, N)
         gate_MN = tl.zeros((M, N), tl.float32)
         value_MN = tl.zeros((M, N), tl.float32)
         for k in range(0, tl.where(end > 0, width, 0), K):
@@ -70,13 +68,13 @@ def hidden_forward(
 
 @triton.jit
 def rows_product(
-    left, right, bounds_E, tiles_T2, out_SN, tiles, depth, columns,
+    left, right, tiles_T3, out_SN, tiles, depth, columns,
     TURNED: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out = left · right[expert], or TURNED: left · right[expert]ᵀ, of right matrices [columns, depth]."""
     total = tiles * (TILE // M) * tl.cdiv(columns, N)
     for at in tl.range(tl.program_id(0), total, tl.num_programs(0)):
-        expert, first, end, column = _tile_of(at, columns, tiles_T2, bounds_E, TILE, M, N)
+        expert, first, end, column = _tile_of(at, columns, tiles_T3, TILE, M, N)
         out_MN = tl.zeros((M, N), tl.float32)
         for k in range(0, tl.where(end > 0, depth, 0), K):
             left_MK = left.load([first, k])
@@ -94,7 +92,7 @@ def rows_product(
 
 @triton.jit
 def hidden_backward(
-    grad, down, weights_NA, order_S, bounds_E, tiles_T2, before_SG, slope_SG, grad_weight_CS,
+    grad, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS,
     tiles, width, hidden, choices,
     GATED: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
@@ -102,7 +100,7 @@ def hidden_backward(
     columns = hidden * 2 if GATED else hidden
     total = tiles * (TILE // M) * tl.cdiv(hidden, N)
     for at in tl.range(tl.program_id(0), total, tl.num_programs(0)):
-        expert, first, end, column = _tile_of(at, hidden, tiles_T2, bounds_E, TILE, M, N)
+        expert, first, end, column = _tile_of(at, hidden, tiles_T3, TILE, M, N)
         grad_MN = tl.zeros((M, N), tl.float32)
         for k in range(0, tl.where(end > 0, width, 0), K):
             grad_MK = grad.load([first, k])

@@ -31,16 +31,51 @@ def blocks(matrix: Any, block: list[int]) -> Any:
     return TensorDescriptor.from_tensor(matrix, block, gl.NVMMASharedLayout.get_default_for(block, gl.bfloat16))
 
 
+def lines(M: int, N: int) -> gl.DistributedLinearLayout:
+    """Of a tile that eight warps hold: 8 columns, 16 bytes, a thread, and 64 bytes of a line four threads.
+
+    Tensor cores leave two columns a thread; to come from there, threads of four exchange registers.
+    """
+    wide = [[0, 1 << bit] for bit in range(5, N.bit_length() - 1)]
+    rows = [[16 << bit, 0] for bit in range(3)]
+    assert M == 16 << len(rows)
+    return gl.DistributedLinearLayout(
+        [[0, 1], [0, 2], [0, 4], [8, 0], *wide], [[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]], rows, [], [M, N]
+    )
+
+
 @gluon.jit
-def _tile_of(at, columns, tiles_T2, bounds_E, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
+def write(out_SN, tile_MN, first, end, column, columns, stride, M: gl.constexpr, N: gl.constexpr, LINES: gl.constexpr):
+    """A tile into lines of ``stride``, up to the expert's last row and the last column."""
+    row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+    column_N = column + gl.arange(0, N, gl.SliceLayout(0, LINES))
+    inside_MN = (row_M < end)[:, None] & (column_N < columns)[None, :]
+    out = out_SN + row_M.to(gl.int64)[:, None] * stride + column_N[None, :]
+    gl.store(out, gl.convert_layout(tile_MN.to(out_SN.dtype.element_ty), LINES), mask=inside_MN)
+
+
+@gluon.jit
+def _read_tile(
+    out_SN, first, end, column, columns, stride,
+    M: gl.constexpr, N: gl.constexpr, LINES: gl.constexpr, LAYOUT: gl.constexpr,
+):  # fmt: skip
+    """What ``write`` wrote, in float32, as tensor cores hold it."""
+    row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+    column_N = column + gl.arange(0, N, gl.SliceLayout(0, LINES))
+    inside_MN = (row_M < end)[:, None] & (column_N < columns)[None, :]
+    at_MN = out_SN + row_M.to(gl.int64)[:, None] * stride + column_N[None, :]
+    return gl.convert_layout(gl.load(at_MN, mask=inside_MN, other=0.0), LAYOUT).to(gl.float32)
+
+
+@gluon.jit
+def _tile_of(at, total, columns, tiles_T3, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
     """Expert, first row, where its rows end, and first column of a tile; the end is 0 if there is no such tile."""
     across = (columns + N - 1) // N
     part: gl.constexpr = TILE // M
-    tile = tiles_T2 + 2 * (at // across // part)
-    expert = gl.load(tile)
-    first = gl.load(tile + 1) + at // across % part * M
-    end = gl.load(bounds_E + gl.maximum(expert, 0) + 1)
-    return gl.maximum(expert, 0), first, gl.where((expert >= 0) & (first < end), end, 0), at % across * N
+    inside = gl.minimum(at, total - 1)
+    tile = tiles_T3 + 3 * (inside // across // part)
+    first, end = gl.load(tile + 1) + inside // across % part * M, gl.load(tile + 2)
+    return gl.maximum(gl.load(tile), 0), first, gl.where((at < total) & (first < end), end, 0), inside % across * N
 
 
 @gluon.jit
@@ -58,15 +93,17 @@ def ring(left, right, STAGES: gl.constexpr):
 
 @gluon.jit
 def _read_rows(
-    left, right, left_ring, right_ring, value_ring, empty, ready, tiles_T2, bounds_E, total, columns, depth,
+    left, right, left_ring, right_ring, value_ring, empty, ready, tiles_T3, total, columns, depth,
     TURNED: gl.constexpr, GATED: gl.constexpr,
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Rows, and blocks of their expert's matrix: GATED two, whose columns are ``columns`` apart."""
     height = columns if TURNED else depth  # of a matrix
     step = 0
+    following = _tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        expert, first, end, column = _tile_of(at, columns, tiles_T2, bounds_E, TILE, M, N)
+        expert, first, end, column = following
+        following = _tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
         for k in range(0, gl.where(end > 0, depth, 0), K):
             stage = step % STAGES
             mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1)
@@ -118,96 +155,92 @@ def _multiply(
 
 @gluon.jit
 def _write_rows(
-    left_ring, right_ring, empty, ready, tiles_T2, bounds_E, out_SN, total, depth, columns,
+    left_ring, right_ring, empty, ready, tiles_T3, out_SN, total, depth, columns,
     TURNED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
-    STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     step = 0
+    following = _tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        _, first, end, column = _tile_of(at, columns, tiles_T2, bounds_E, TILE, M, N)
+        _, first, end, column = following  # read a tile ahead: the way to memory is as long as a few steps
+        following = _tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
         steps = gl.where(end > 0, (depth + K - 1) // K, 0)
         out_MN, _, step = _multiply(
             step, steps, left_ring, right_ring, right_ring, empty, ready, TURNED, False, M, N, STAGES, LAYOUT
         )
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
-        column_N = column + gl.arange(0, N, gl.SliceLayout(0, LAYOUT))
-        inside_MN = (row_M < end)[:, None] & (column_N < columns)[None, :]
-        out = out_SN + row_M.to(gl.int64)[:, None] * columns + column_N[None, :]
-        gl.store(out, out_MN.to(out_SN.dtype.element_ty), mask=inside_MN)
+        write(out_SN, out_MN, first, end, column, columns, columns, M, N, LINES)
 
 
 @gluon.jit
 def _write_hidden(
-    left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T2, bounds_E, before_SG, hidden_SF,
+    left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
     total, width, hidden, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
-    STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     columns = hidden * 2 if GATED else hidden
     step = 0
+    following = _tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        _, first, end, column = _tile_of(at, hidden, tiles_T2, bounds_E, TILE, M, N)
+        _, first, end, column = following  # read a tile ahead: the way to memory is as long as a few steps
+        following = _tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
         steps = gl.where(end > 0, (width + K - 1) // K, 0)
+        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
+        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
         gate_MN, value_MN, step = _multiply(
             step, steps, left_ring, right_ring, value_ring, empty, ready, False, GATED, M, N, STAGES, LAYOUT
         )
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
-        column_N = column + gl.arange(0, N, gl.SliceLayout(0, LAYOUT))
-        inside_MN = (row_M < end)[:, None] & (column_N < hidden)[None, :]
-        row_M1 = row_M.to(gl.int64)[:, None]
-        before = before_SG + row_M1 * columns + column_N[None, :]
-        gl.store(before, gate_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
-        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
-        out_MN = gate_MN * gl.load(weights_NA + choice_M).to(gl.float32)[:, None]
+        write(before_SG, gate_MN, first, end, column, hidden, columns, M, N, LINES)
+        out_MN = gate_MN * weight_M[:, None]
         if GATED:
-            gl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
+            write(before_SG + hidden, value_MN, first, end, column, hidden, columns, M, N, LINES)
             out_MN = out_MN * value_MN / (1.0 + gl.exp(-gate_MN))
         else:
             out_MN = out_MN * 0.5 * (1.0 + gl.erf(gate_MN * 0.7071067811865476))
-        out = hidden_SF + row_M1 * hidden + column_N[None, :]
-        gl.store(out, out_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN)
+        write(hidden_SF, out_MN, first, end, column, hidden, hidden, M, N, LINES)
 
 
 @gluon.jit
 def _write_slope(
-    left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T2, bounds_E, before_SG, slope_SG, grad_weight_CS,
+    left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS,
     total, width, hidden, choices, GATED: gl.constexpr,
-    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     columns = hidden * 2 if GATED else hidden
     step = 0
+    following = _tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        _, first, end, column = _tile_of(at, hidden, tiles_T2, bounds_E, TILE, M, N)
+        _, first, end, column = following  # read a tile ahead: the way to memory is as long as a few steps
+        following = _tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
         steps = gl.where(end > 0, (width + K - 1) // K, 0)
+        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
+        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
         grad_MN, _, step = _multiply(
             step, steps, left_ring, right_ring, right_ring, empty, ready, True, False, M, N, STAGES, LAYOUT
         )
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
-        column_N = column + gl.arange(0, N, gl.SliceLayout(0, LAYOUT))
-        inside_MN = (row_M < end)[:, None] & (column_N < hidden)[None, :]
-        at_MN = row_M.to(gl.int64)[:, None] * columns + column_N[None, :]
-        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
-        weight_M1 = gl.load(weights_NA + choice_M).to(gl.float32)[:, None]
-        gate_MN = gl.load(before_SG + at_MN, mask=inside_MN, other=0.0).to(gl.float32)
+        gate_MN = _read_tile(before_SG, first, end, column, hidden, columns, M, N, LINES, LAYOUT)
         part = grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M
         if GATED:
-            value_MN = gl.load(before_SG + at_MN + hidden, mask=inside_MN, other=0.0).to(gl.float32)
+            value_MN = _read_tile(before_SG + hidden, first, end, column, hidden, columns, M, N, LINES, LAYOUT)
             share_MN = 1.0 / (1.0 + gl.exp(-gate_MN))
             silu_MN = gate_MN * share_MN
             gl.store(part, gl.sum(grad_MN * silu_MN * value_MN, axis=1), mask=row_M < end)
-            slope_MN = grad_MN * silu_MN * weight_M1
-            gl.store(slope_SG + at_MN + hidden, slope_MN.to(slope_SG.dtype.element_ty), mask=inside_MN)
+            slope_MN = grad_MN * silu_MN * weight_M[:, None]
+            write(slope_SG + hidden, slope_MN, first, end, column, hidden, columns, M, N, LINES)
             slope_MN = grad_MN * value_MN * (share_MN + silu_MN * (1.0 - share_MN))
         else:
             share_MN = 0.5 * (1.0 + gl.erf(gate_MN * 0.7071067811865476))
             gl.store(part, gl.sum(grad_MN * gate_MN * share_MN, axis=1), mask=row_M < end)
             slope_MN = grad_MN * (share_MN + gate_MN * 0.3989422804014327 * gl.exp(-0.5 * gate_MN * gate_MN))
-        gl.store(slope_SG + at_MN, (slope_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
+        write(slope_SG, slope_MN * weight_M[:, None], first, end, column, hidden, columns, M, N, LINES)
 
 
 @gluon.jit
 def rows_product(
-    left, right, bounds_E, tiles_T2, out_SN, tiles, depth, columns, TURNED: gl.constexpr,
+    left, right, tiles_T3, out_SN, tiles, depth, columns, TURNED: gl.constexpr,
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    LINES: gl.constexpr,
 ):  # fmt: skip
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(left, right, STAGES)
@@ -215,11 +248,11 @@ def rows_product(
     gl.warp_specialize(
         [
             (_write_rows, (
-                left_ring, right_ring, empty, ready, tiles_T2, bounds_E, out_SN, total, depth, columns,
-                TURNED, TILE, M, N, K, STAGES, LAYOUT,
+                left_ring, right_ring, empty, ready, tiles_T3, out_SN, total, depth, columns,
+                TURNED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_read_rows, (
-                left, right, left_ring, right_ring, right_ring, empty, ready, tiles_T2, bounds_E, total, columns, depth,
+                left, right, left_ring, right_ring, right_ring, empty, ready, tiles_T3, total, columns, depth,
                 TURNED, False, TILE, M, N, K, STAGES,
             )),
         ],
@@ -229,8 +262,9 @@ def rows_product(
 
 @gluon.jit
 def hidden_forward(
-    x, up, weights_NA, order_S, bounds_E, tiles_T2, before_SG, hidden_SF, tiles, width, hidden, GATED: gl.constexpr,
+    x, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden, GATED: gl.constexpr,
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    LINES: gl.constexpr,
 ):  # fmt: skip
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(x, up, STAGES)
@@ -241,11 +275,11 @@ def hidden_forward(
     gl.warp_specialize(
         [
             (_write_hidden, (
-                left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T2, bounds_E, before_SG,
-                hidden_SF, total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT,
+                left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG,
+                hidden_SF, total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_read_rows, (
-                x, up, left_ring, right_ring, value_ring, empty, ready, tiles_T2, bounds_E, total, hidden, width,
+                x, up, left_ring, right_ring, value_ring, empty, ready, tiles_T3, total, hidden, width,
                 False, GATED, TILE, M, N, K, STAGES,
             )),
         ],
@@ -255,9 +289,10 @@ def hidden_forward(
 
 @gluon.jit
 def hidden_backward(
-    grad, down, weights_NA, order_S, bounds_E, tiles_T2, before_SG, slope_SG, grad_weight_CS,
+    grad, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS,
     tiles, width, hidden, choices, GATED: gl.constexpr,
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    LINES: gl.constexpr,
 ):  # fmt: skip
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(grad, down, STAGES)
@@ -265,11 +300,11 @@ def hidden_backward(
     gl.warp_specialize(
         [
             (_write_slope, (
-                left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T2, bounds_E, before_SG, slope_SG,
-                grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT,
+                left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+                grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_read_rows, (
-                grad, down, left_ring, right_ring, right_ring, empty, ready, tiles_T2, bounds_E, total, hidden, width,
+                grad, down, left_ring, right_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
                 True, False, TILE, M, N, K, STAGES,
             )),
         ],

@@ -12,17 +12,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from parrotlab.kernels._hopper_gluon import load_block, ring
+from parrotlab.kernels._hopper_gluon import load_block, ring, write
 
 
 @gluon.jit
-def _part_of(at, bounds_E, experts, parts, matrix, across, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr):
+def _part_of(at, total, bounds_E, experts, parts, matrix, across, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr):
     """Expert, part, where its rows begin and end, and the first row and column of a tile."""
-    expert, part = at // matrix % experts, at // matrix // experts
+    inside = gl.minimum(at, total - 1)
+    expert, part = inside // matrix % experts, inside // matrix // experts
     begin, end = gl.load(bounds_E + expert), gl.load(bounds_E + expert + 1)
     length = (end - begin + parts * K - 1) // (parts * K) * K
     begin += part * length
-    return expert, part, begin, gl.minimum(end, begin + length), at % matrix // across * M, at % across * N
+    return expert, part, begin, gl.minimum(end, begin + length), inside % matrix // across * M, inside % across * N
 
 
 @gluon.jit
@@ -30,9 +31,13 @@ def _read_parts(
     left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,
     M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
+    total = parts * experts * matrix
     step = 0
-    for at in range(gl.program_id(0), parts * experts * matrix, gl.num_programs(0)):
-        _, _, begin, end, row, column = _part_of(at, bounds_E, experts, parts, matrix, across, M, N, K)
+    following = _part_of(gl.program_id(0), total, bounds_E, experts, parts, matrix, across, M, N, K)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        _, _, begin, end, row, column = following
+        beyond = at + gl.num_programs(0)
+        following = _part_of(beyond, total, bounds_E, experts, parts, matrix, across, M, N, K)
         for k in range(begin, end, K):
             stage = step % STAGES
             mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1)
@@ -46,12 +51,16 @@ def _read_parts(
 @gluon.jit
 def _write_parts(
     left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [8, 1], [1, 0])
+    total = parts * experts * matrix
     step = 0
-    for at in range(gl.program_id(0), parts * experts * matrix, gl.num_programs(0)):
-        expert, part, begin, end, row, column = _part_of(at, bounds_E, experts, parts, matrix, across, M, N, K)
+    following = _part_of(gl.program_id(0), total, bounds_E, experts, parts, matrix, across, M, N, K)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        expert, part, begin, end, row, column = following
+        beyond = at + gl.num_programs(0)
+        following = _part_of(beyond, total, bounds_E, experts, parts, matrix, across, M, N, K)
         sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
         for k in range(begin, end, K):
             stage = step % STAGES
@@ -68,18 +77,14 @@ def _write_parts(
             step += 1
         sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=end > begin)
-        row_M = row + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
-        column_N = column + gl.arange(0, N, gl.SliceLayout(0, LAYOUT))
-        inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
-        at_MN = row_M.to(gl.int64)[:, None] * columns + column_N[None, :]
-        out = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns + at_MN
-        gl.store(out, sum_MN.to(out_CEPQ.dtype.element_ty), mask=inside_MN)
+        out = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns
+        write(out, sum_MN, row, rows, column, columns, columns, M, N, LINES)
 
 
 @gluon.jit
 def weights_product(
     left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(left, right, STAGES)
@@ -89,7 +94,7 @@ def weights_product(
         [
             (_write_parts, (
                 left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
-                M, N, K, STAGES, LAYOUT,
+                M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_read_parts, (
                 left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,

@@ -14,10 +14,10 @@ from parrotlab.kernels._activation_triton import activated, activated_backward
 
 
 @triton.jit
-def rows_of(tiles_T2, bounds_E, M: tl.constexpr, TILE: tl.constexpr):
+def rows_of(tiles_T3, bounds_E, M: tl.constexpr, TILE: tl.constexpr):
     """Expert of this program's tile, its rows, and which of them exist; expert -1 where there is nothing to do."""
     part: tl.constexpr = TILE // M
-    tile = tiles_T2 + 2 * (tl.program_id(1) // part)
+    tile = tiles_T3 + 3 * (tl.program_id(1) // part)
     expert = tl.load(tile)
     first = tl.load(tile + 1) + tl.program_id(1) % part * M
     end = tl.load(bounds_E + tl.maximum(expert, 0) + 1)
@@ -49,12 +49,12 @@ def lines(base, start_M1, column_K, columns, EVEN: tl.constexpr):
 
 @triton.jit
 def hidden_forward(
-    x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, before_SG, hidden_SF, width, hidden,
+    x_ND, weights_NA, order_S, bounds_E, tiles_T3, up_EDG, before_SG, hidden_SF, width, hidden,
     ACTIVE: tl.constexpr, GATED: tl.constexpr, KEEP: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """hidden = weight · activation(x[token] · up). KEEP also writes what went into the activation."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, bounds_E, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
@@ -87,12 +87,12 @@ def hidden_forward(
 
 @triton.jit
 def rows_product(
-    left_SK, bounds_E, tiles_T2, right_EKN, out_SN, depth, columns,
+    left_SK, bounds_E, tiles_T3, right_EKN, out_SN, depth, columns,
     TURNED: tl.constexpr, EVEN_K: tl.constexpr, EVEN_N: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out = left · right[expert], or TURNED: left · right[expert]ᵀ, of right matrices [columns, depth]."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, bounds_E, M, TILE)
     if expert < 0:
         return
     column_N = tl.program_id(0) * N + tl.arange(0, N)
@@ -116,7 +116,7 @@ def rows_product(
 
 @triton.jit
 def hidden_backward(
-    grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, down_EFD, before_SG, slope_SG, hidden_SF,
+    grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T3, up_EDG, down_EFD, before_SG, slope_SG, hidden_SF,
     grad_weight_CS, width, hidden, choices,
     ACTIVE: tl.constexpr, GATED: tl.constexpr, AGAIN: tl.constexpr, KEEP: tl.constexpr, EVEN_D: tl.constexpr,
     EVEN_F: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
@@ -125,7 +125,7 @@ def hidden_backward(
 
     What went into the activation is read, or AGAIN computed; KEEP writes weight · activation.
     """
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, bounds_E, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)

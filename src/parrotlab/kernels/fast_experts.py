@@ -91,7 +91,7 @@ class _Call(NamedTuple):
     order_S: Tensor
     place_S: Tensor
     bounds_E: Tensor
-    tiles_T2: Tensor
+    tiles_T3: Tensor
     gated: bool
 
     @property
@@ -103,7 +103,7 @@ class _Call(NamedTuple):
     @property
     def where(self) -> tuple[Tensor, Tensor]:
         """What tells a program its expert and rows."""
-        return self.bounds_E, self.tiles_T2
+        return self.bounds_E, self.tiles_T3
 
     def cut(self, kernel: str, columns: int, depth: int) -> _tiles.Tiles:
         """How a kernel is cut for these tokens."""
@@ -112,7 +112,7 @@ class _Call(NamedTuple):
 
     def rows_by(self, columns: int, cut: _tiles.Tiles) -> tuple[int, int]:
         """The grid of tiles of columns, and tiles of rows."""
-        return -(-columns // cut.N), self.tiles_T2.shape[0] * (TILE // cut.M)
+        return -(-columns // cut.N), self.tiles_T3.shape[0] * (TILE // cut.M)
 
     def empty(self, columns: int) -> Tensor:
         """[S, columns] of the tokens' precision."""
@@ -122,15 +122,15 @@ class _Call(NamedTuple):
 @torch.library.custom_op("parrotlab::experts_forward", mutates_args=())
 def _forward(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor,
     gated: bool, way: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output, and what the way keeps: what goes into the activation, and what comes out of it, weighted."""
     x_ND, weights_NA, up_EDG, down_EFD = _contiguous(x_ND, weights_NA, up_EDG, down_EFD)
-    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated)
+    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T3, gated)
     active = weights_NA.shape[1]
     _, before_SG, hidden_SF = _kept(
-        x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated, way
+        x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T3, gated, way
     )
     if "fused" in way:
         return combined(_fused_forward(call), place_S, active), before_SG, hidden_SF
@@ -141,7 +141,7 @@ def _forward(
 @_forward.register_fake
 def _kept(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor,
     gated: bool, way: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     choices = order_S.shape[0]
@@ -153,12 +153,12 @@ def _kept(
 @torch.library.custom_op("parrotlab::experts_backward", mutates_args=())
 def _backward(
     grad_ND: Tensor, x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor,
     before_SG: Tensor, hidden_SF: Tensor, gated: bool, way: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of tokens, weights and both matrices."""
     x_ND, weights_NA, up_EDG, down_EFD = _contiguous(x_ND, weights_NA, up_EDG, down_EFD)
-    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T2, gated)
+    call = _Call(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T3, gated)
     grad_ND = grad_ND.contiguous()
     if way == "fused":
         slope_SG, hidden_SF, grad_x_SD, grad_weights_NA = _fused_backward(call, grad_ND)

@@ -42,17 +42,17 @@ def grouped_expert_outputs(
 @torch.library.custom_op("parrotlab::experts_up", mutates_args=())
 def _up(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, gated: bool,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """What goes into the activation; and, without gradients, its weighted outcome and the tokens' rows by choice."""
-    before_SG, hidden_SF, _ = _hidden(x_ND, weights_NA, up_EDG, order_S, place_S, bounds_E, tiles_T2, gated)
+    before_SG, hidden_SF, _ = _hidden(x_ND, weights_NA, up_EDG, order_S, place_S, bounds_E, tiles_T3, gated)
     width, hidden, active = x_ND.shape[1], hidden_SF.shape[1], weights_NA.shape[1]
     x_SD, up_EDG = spread(x_ND.contiguous(), order_S, active), up_EDG.contiguous()
     launch = _Launch.of("hidden_forward", x_SD, gated, hidden, width)
     M, N, K, *_ = launch.cut
     launch(
-        launch.blocks(x_SD, M, K), launch.blocks(up_EDG, K, N), weights_NA.contiguous(), order_S, bounds_E, tiles_T2,
-        before_SG, hidden_SF, len(tiles_T2), width, hidden, GATED=gated, TILE=TILE,
+        launch.blocks(x_SD, M, K), launch.blocks(up_EDG, K, N), weights_NA.contiguous(), order_S, tiles_T3,
+        before_SG, hidden_SF, len(tiles_T3), width, hidden, GATED=gated, TILE=TILE,
     )  # fmt: skip
     return before_SG, hidden_SF, x_SD
 
@@ -60,7 +60,7 @@ def _up(
 @_up.register_fake
 def _hidden(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, gated: bool,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     choices, columns = order_S.shape[0], up_EDG.shape[2]
     sizes = (columns, columns // 2 if gated else columns, x_ND.shape[1])
@@ -71,18 +71,18 @@ def _hidden(
 @torch.library.custom_op("parrotlab::experts_up_backward", mutates_args=())
 def _up_backward(
     slope_SG: Tensor, x_SD: Tensor, up_EDG: Tensor,
-    place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, active: int, gated: bool,
+    place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, active: int, gated: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradients of tokens and matrices."""
     slope_SG, up_EDG = slope_SG.contiguous(), up_EDG.contiguous()
-    grad_x_ND = combined(_rows_product(slope_SG, up_EDG, True, bounds_E, tiles_T2, gated), place_S, active)
+    grad_x_ND = combined(_rows_product(slope_SG, up_EDG, True, tiles_T3, gated), place_S, active)
     return grad_x_ND, _weights_product(x_SD, slope_SG, bounds_E, gated)
 
 
 @_up_backward.register_fake
 def _up_gradients(
     slope_SG: Tensor, x_SD: Tensor, up_EDG: Tensor,
-    place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, active: int, gated: bool,
+    place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, active: int, gated: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return x_SD.new_empty(x_SD.shape[0] // active, x_SD.shape[1]), _like(up_EDG)
 
@@ -90,10 +90,10 @@ def _up_gradients(
 @torch.library.custom_op("parrotlab::experts_down", mutates_args=())
 def _down(
     before_SG: Tensor, hidden_SF: Tensor, weights_NA: Tensor, down_EFD: Tensor,
-    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, gated: bool,
+    order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
 ) -> Tensor:  # fmt: skip
     """The tokens' outputs: as a function of what goes into the activation, of weights and matrices."""
-    output_SD = _rows_product(hidden_SF, down_EFD.contiguous(), False, bounds_E, tiles_T2, gated)
+    output_SD = _rows_product(hidden_SF, down_EFD.contiguous(), False, tiles_T3, gated)
     return combined(output_SD, place_S, weights_NA.shape[1])
 
 
@@ -105,7 +105,7 @@ def _outputs(before_SG: Tensor, hidden_SF: Tensor, weights_NA: Tensor, down_EFD:
 @torch.library.custom_op("parrotlab::experts_down_backward", mutates_args=())
 def _down_backward(
     grad_ND: Tensor, before_SG: Tensor, hidden_SF: Tensor, weights_NA: Tensor, down_EFD: Tensor,
-    order_S: Tensor, bounds_E: Tensor, tiles_T2: Tensor, gated: bool,
+    order_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of what goes into the activation, of weights and matrices."""
     (choices, hidden), active = hidden_SF.shape, weights_NA.shape[1]
@@ -115,8 +115,8 @@ def _down_backward(
     slope_SG = torch.empty_like(before_SG)
     grad_weight_CS = torch.empty(-(-hidden // N), choices, device=grad_ND.device)
     launch(
-        launch.blocks(grad_SD, M, K), launch.blocks(down_EFD, N, K), weights_NA.contiguous(), order_S, bounds_E,
-        tiles_T2, before_SG, slope_SG, grad_weight_CS, len(tiles_T2), width, hidden, choices, GATED=gated, TILE=TILE,
+        launch.blocks(grad_SD, M, K), launch.blocks(down_EFD, N, K), weights_NA.contiguous(), order_S, tiles_T3,
+        before_SG, slope_SG, grad_weight_CS, len(tiles_T3), width, hidden, choices, GATED=gated, TILE=TILE,
     )  # fmt: skip
     grad_weight_S = grad_weight_CS.sum(dim=0) if len(grad_weight_CS) > 1 else grad_weight_CS[0]
     grad_weights_NA = grad_weight_S.view(-1, active).to(weights_NA.dtype)
@@ -135,9 +135,9 @@ def _like(tensor: Tensor) -> Tensor:
 
 
 def _remember_up(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    _, weights_NA, up_EDG, _, place_S, bounds_E, tiles_T2, ctx.gated = inputs
+    _, weights_NA, up_EDG, _, place_S, bounds_E, tiles_T3, ctx.gated = inputs
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(output[2], up_EDG, place_S, bounds_E, tiles_T2)
+    ctx.save_for_backward(output[2], up_EDG, place_S, bounds_E, tiles_T3)
     ctx.active = weights_NA.shape[1]
     ctx.set_materialize_grads(False)
 
@@ -150,8 +150,8 @@ def _differentiate_up(ctx: Any, slope_SG: Tensor | None, *unused: None) -> tuple
 
 
 def _remember_down(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    *kept, order_S, _, bounds_E, tiles_T2, ctx.gated = inputs
-    ctx.save_for_backward(*kept, order_S, bounds_E, tiles_T2)
+    *kept, order_S, _, bounds_E, tiles_T3, ctx.gated = inputs
+    ctx.save_for_backward(*kept, order_S, bounds_E, tiles_T3)
 
 
 def _differentiate_down(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:
@@ -193,6 +193,7 @@ class _Launch(NamedTuple):
         constants |= {"M": self.cut.M, "N": self.cut.N, "K": self.cut.K, "num_warps": self.cut.warps}
         if self.hopper:
             constants |= {"STAGES": self.cut.stages, "maxnreg": _hopper.REGISTERS}
+            constants["LINES"] = _hopper.lines(self.cut.M, self.cut.N)
             module = _hopper_weights if self.kernel == "weights_product" else _hopper
         else:
             constants |= {"num_stages": self.cut.stages}
@@ -200,9 +201,7 @@ class _Launch(NamedTuple):
         getattr(module, self.kernel)[self.programs,](*operands, **constants)
 
 
-def _rows_product(
-    left_SK: Tensor, right_EKN: Tensor, turned: bool, bounds_E: Tensor, tiles_T2: Tensor, gated: bool
-) -> Tensor:
+def _rows_product(left_SK: Tensor, right_EKN: Tensor, turned: bool, tiles_T3: Tensor, gated: bool) -> Tensor:
     """[S, N] each row times its expert's matrix, or TURNED its transpose."""
     depth, columns = right_EKN.shape[:0:-1] if turned else right_EKN.shape[1:]
     out_SN = left_SK.new_empty(left_SK.shape[0], columns)
@@ -210,7 +209,7 @@ def _rows_product(
     M, N, K, *_ = launch.cut
     right = launch.blocks(right_EKN, N, K) if turned else launch.blocks(right_EKN, K, N)
     launch(
-        launch.blocks(left_SK, M, K), right, bounds_E, tiles_T2, out_SN, len(tiles_T2), depth, columns,
+        launch.blocks(left_SK, M, K), right, tiles_T3, out_SN, len(tiles_T3), depth, columns,
         TURNED=turned, TILE=TILE,
     )  # fmt: skip
     return out_SN
