@@ -71,7 +71,8 @@ def needs(name, cut, gated):
 
 def needs_on_hopper(name, cut, gated):
     kernel, blocks = HOPPER[name]
-    constants = {"TILE": 128, "TURNED": True, "GATED": gated, "STAGES": cut.stages, **cut._asdict()}
+    lines = _hopper_gluon.lines(cut.M, cut.N, cut.warps)
+    constants = {"TILE": 128, "TURNED": True, "GATED": gated, "STAGES": cut.stages, "LINES": lines, **cut._asdict()}
     signature = {}
     for argument in kernel.arg_names:
         kind = "*i32" if argument in INTEGERS else "*fp32" if argument in EXACT else "*bf16"
@@ -85,7 +86,7 @@ def needs_on_hopper(name, cut, gated):
     source = GluonASTSource(
         fn=kernel, signature=signature, constexprs=places, attrs={(at,): [["tt.divisibility", 16]] for at in whole}
     )
-    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS}
+    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[cut.warps]}
     return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
 
 

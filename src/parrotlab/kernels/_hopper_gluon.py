@@ -22,8 +22,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 load_block = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # its name until Triton 3.6
-REGISTERS = 168
-"""Of a thread, before the reader lends the others its own: 65,536 over three groups of four warps."""
+REGISTERS = {8: 168, 4: 128}
+"""Of a thread, by multiplying warps, before the reader lends them its own: 65,536 over three groups of four warps; or,
+where two programs share a processor, over twice two."""
 
 
 def blocks(matrix: Any, block: list[int]) -> Any:
@@ -31,16 +32,20 @@ def blocks(matrix: Any, block: list[int]) -> Any:
     return TensorDescriptor.from_tensor(matrix, block, gl.NVMMASharedLayout.get_default_for(block, gl.bfloat16))
 
 
-def lines(M: int, N: int) -> gl.DistributedLinearLayout:
-    """Of a tile that eight warps hold: 8 columns, 16 bytes, a thread, and 64 bytes of a line four threads.
+def lines(M: int, N: int, warps: int) -> gl.DistributedLinearLayout:
+    """Of a tile that four or eight warps hold: 8 columns, 16 bytes, a thread, and 64 bytes of a line four threads.
 
     Tensor cores leave two columns a thread; to come from there, threads of four exchange registers.
     """
     wide = [[0, 1 << bit] for bit in range(5, N.bit_length() - 1)]
-    rows = [[16 << bit, 0] for bit in range(3)]
-    assert M == 16 << len(rows)
+    apart = [[64 << bit, 0] for bit in range(M.bit_length() - 7)]  # rows beyond what four warps multiply at once
+    registers, groups = (wide + apart, []) if warps == 4 else (wide + apart[1:], apart[:1])
     return gl.DistributedLinearLayout(
-        [[0, 1], [0, 2], [0, 4], [8, 0], *wide], [[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]], rows, [], [M, N]
+        [[0, 1], [0, 2], [0, 4], [8, 0], *registers],
+        [[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]],
+        [[16, 0], [32, 0], *groups],
+        [],
+        [M, N],
     )
 
 
@@ -242,7 +247,7 @@ def rows_product(
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
     LINES: gl.constexpr,
 ):  # fmt: skip
-    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(left, right, STAGES)
     total = tiles * (TILE // M) * ((columns + N - 1) // N)
     gl.warp_specialize(
@@ -266,7 +271,7 @@ def hidden_forward(
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
     LINES: gl.constexpr,
 ):  # fmt: skip
-    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(x, up, STAGES)
     value_ring = right_ring
     if GATED:
@@ -294,7 +299,7 @@ def hidden_backward(
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
     LINES: gl.constexpr,
 ):  # fmt: skip
-    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(grad, down, STAGES)
     total = tiles * (TILE // M) * ((hidden + N - 1) // N)
     gl.warp_specialize(

@@ -53,7 +53,7 @@ def _write_parts(
     left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
     M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
-    BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [8, 1], [1, 0])
+    BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [gl.num_warps(), 1], [1, 0])
     total = parts * experts * matrix
     step = 0
     following = _part_of(gl.program_id(0), total, bounds_E, experts, parts, matrix, across, M, N, K)
@@ -86,7 +86,7 @@ def weights_product(
     left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
     M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
-    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [8, 1], [16, N, 16])
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
     left_ring, right_ring, empty, ready = ring(left, right, STAGES)
     across = (columns + N - 1) // N
     matrix = (rows + M - 1) // M * across

@@ -182,6 +182,8 @@ class _Launch(NamedTuple):
             N=min(cut.N, max(least, _tiles.lanes(columns))), K=min(cut.K, max(least, _tiles.lanes(depth)))
         )
         programs = torch.cuda.get_device_properties(operand.device).multi_processor_count if operand.is_cuda else 3
+        if hopper and cut.warps == 4:  # two share a processor: one multiplies while the other writes
+            programs *= 2
         return cls(kernel, cut, hopper, programs)
 
     def blocks(self, tensor: Tensor, rows: int, columns: int) -> Any:
@@ -192,8 +194,8 @@ class _Launch(NamedTuple):
         """One program a processor; in Triton's interpreter a few."""
         constants |= {"M": self.cut.M, "N": self.cut.N, "K": self.cut.K, "num_warps": self.cut.warps}
         if self.hopper:
-            constants |= {"STAGES": self.cut.stages, "maxnreg": _hopper.REGISTERS}
-            constants["LINES"] = _hopper.lines(self.cut.M, self.cut.N)
+            constants |= {"STAGES": self.cut.stages, "maxnreg": _hopper.REGISTERS[self.cut.warps]}
+            constants["LINES"] = _hopper.lines(self.cut.M, self.cut.N, self.cut.warps)
             module = _hopper_weights if self.kernel == "weights_product" else _hopper
         else:
             constants |= {"num_stages": self.cut.stages}
