@@ -14,6 +14,7 @@ from torch import Tensor
 
 from parrotlab.kernels import _choice
 from parrotlab.kernels._tiles import PROCESSORS, lanes
+from parrotlab.kernels.parts import added
 
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
@@ -75,7 +76,7 @@ def _launched(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor
         PART=_triton.tl.bfloat16 if left_RMK.is_cuda else _triton.tl.float32, PARTS=parts,
         **sizes, num_warps=4, num_stages=2,
     )  # fmt: skip
-    return out_CRMN.sum(dim=0).to(dtype) if parts > 1 else out_CRMN[0]
+    return added(out_CRMN, dtype)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from parrotlab.kernels import _tiles
 from parrotlab.kernels.fast_experts import padded
+from parrotlab.kernels.parts import added
 from parrotlab.kernels.routing import TILE, combined, route, spread
 
 _triton: Any = None  # CPU builds of torch come without it
@@ -118,8 +119,7 @@ def _down_backward(
         launch.blocks(grad_SD, M, K), launch.blocks(down_EFD, N, K), weights_NA.contiguous(), order_S, tiles_T3,
         before_SG, slope_SG, grad_weight_CS, len(tiles_T3), width, hidden, choices, GATED=gated, TILE=TILE,
     )  # fmt: skip
-    grad_weight_S = grad_weight_CS.sum(dim=0) if len(grad_weight_CS) > 1 else grad_weight_CS[0]
-    grad_weights_NA = grad_weight_S.view(-1, active).to(weights_NA.dtype)
+    grad_weights_NA = added(grad_weight_CS, weights_NA.dtype).view(-1, active)
     return slope_SG, grad_weights_NA, _weights_product(hidden_SF, grad_SD, bounds_E, gated)
 
 
@@ -227,4 +227,4 @@ def _weights_product(left_SP: Tensor, right_SQ: Tensor, bounds_E: Tensor, gated:
     launch(
         launch.blocks(left_SP, K, M), launch.blocks(right_SQ, K, N), bounds_E, out_CEPQ, experts, parts, rows, columns
     )
-    return out_CEPQ.sum(dim=0).to(left_SP.dtype) if parts > 1 else out_CEPQ[0]
+    return added(out_CEPQ, left_SP.dtype)
