@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from parrotlab.kernels._choice import PATHS, Path
 from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
-from parrotlab.kernels.fast_experts import WAYS, takes
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.router import choices
 
 ACTIVE = 2
-OPAQUE = (*WAYS, "grouped")
+OPAQUE = ("fused",)
 """Paths that the compiler does not look into."""
 
 
@@ -65,9 +64,8 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     layer = _filled(mixture.build(row.width, ()), device)
     router = compiled(layer.router)
     made: dict[str, Callable[[], Contender]] = {}
-    for path in (*WAYS, "grouped", "folded", "sorted"):
-        if path not in WAYS or not takes(path, layer.up_EDG.new_empty(1, row.width), row.experts):
-            made[path] = lambda path=path: _ours(layer, router, path, compiled)
+    for path in PATHS:
+        made[path] = lambda path=path: _ours(layer, router, path, compiled)
     made["router alone"] = lambda: Contender(
         lambda x_ND: router(x_ND, x_ND).weights_NA, list(layer.router.parameters())
     )

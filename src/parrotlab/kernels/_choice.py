@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from parrotlab.kernels.fast_experts import Way, takes
+from parrotlab.kernels import fast_experts
 
-Path = Literal[Way, "sorted", "folded", "grouped"]
+Path = Literal["sorted", "folded", "fused"]
 """sorted: a general sort, torch's grouped products. folded: the routing kernels, torch's grouped products, the routing
-weight in the activation. grouped: see ``grouped_experts``. The others: see ``fast_experts.Way``."""
-PATHS: tuple[Path, ...] = ("sorted", "folded", "grouped", *get_args(Way))
+weight in the activation. fused: see ``fast_experts``."""
+PATHS: tuple[Path, ...] = get_args(Path)
 
 GPU: Path | Literal["by_shape"] = "sorted"
 """What a GPU does."""
@@ -26,8 +26,8 @@ ROUTER: Literal["plain", "fused"] = "fused"
 """How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
 FASTEST: dict[bool, list[tuple[float, Path]]] = {
-    True: [(256, "half_fused"), (512, "folded"), (math.inf, "sorted")],
-    False: [(256, "saved"), (math.inf, "folded")],
+    True: [(math.inf, "fused")],
+    False: [(math.inf, "fused")],
 }
 """With gates or without: up to this width, this path. From benchmarks/moe_layer.py on an H100, 16,384 tokens, top-2."""
 
@@ -52,11 +52,9 @@ def refusal(chosen: Path, x_ND: Tensor, experts: int) -> str:
     """Why a path cannot take these tokens; empty if it can."""
     if chosen == "sorted":
         return ""
-    if chosen == "folded":
-        if x_ND.dtype != torch.bfloat16:
-            return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
-        return takes("saved", x_ND, experts)
-    return takes("saved" if chosen == "grouped" else chosen, x_ND, experts)
+    if chosen == "folded" and x_ND.dtype != torch.bfloat16:
+        return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
+    return fast_experts.refusal(x_ND, experts)
 
 
 @torch.compiler.assume_constant_result  # while a step is compiled: a warning would break it in two

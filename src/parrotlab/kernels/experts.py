@@ -22,7 +22,6 @@ from torch import Tensor
 from parrotlab.kernels import _choice
 from parrotlab.kernels.activation import activate
 from parrotlab.kernels.fast_experts import fast_expert_outputs
-from parrotlab.kernels.grouped_experts import grouped_expert_outputs
 from parrotlab.kernels.routing import route
 
 BLACKWELL = (10, 0)
@@ -85,9 +84,7 @@ def expert_outputs_by(
     if path == "folded":
         return _folded(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
     up_EDG, down_EFD = up_EDG.to(x_ND.dtype), down_EFD.to(x_ND.dtype)
-    if path == "grouped":
-        return grouped_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
-    return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated, path)
+    return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
 
 
 def _sorted(

@@ -30,7 +30,7 @@ class Route(NamedTuple):
     bounds_E: Tensor
     """[R·E + 1]: expert e has the rows from bounds_E[e] up to bounds_E[e + 1]."""
     tiles_T3: Tensor
-    """Expert, first row and the end of the expert's rows, of each tile of up to 128 rows; expert -1 and 0, 0: no such tile.
+    """Expert, first row and the end of the expert's rows, of each tile of up to 128 rows; -1, 0, 0: no such tile.
 
     T is what the worst routing would need, so that no size depends on the data.
     """
