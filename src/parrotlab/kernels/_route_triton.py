@@ -54,7 +54,11 @@ def place(
 
     choice_B, alive_B, chosen_BE = _chosen(experts_NA, replica, choices, BLOCK, LANES)
     start_E = base + end_E - total_E + before_E
-    place_B = tl.sum(chosen_BE * (tl.cumsum(chosen_BE, axis=0) - 1 + start_E[None, :]), axis=1)
+    # How often a choice's expert was chosen before it in the block: a product, of which every sum is exact.
+    lane_B = tl.arange(0, BLOCK)
+    earlier_BB = (lane_B[None, :] < lane_B[:, None]).to(tl.float16)
+    rank_BE = tl.dot(earlier_BB, chosen_BE.to(tl.float16), out_dtype=tl.float32).to(tl.int32)
+    place_B = tl.sum(chosen_BE * (rank_BE + start_E[None, :]), axis=1)
     tl.store(place_S + base + choice_B, place_B, mask=alive_B)
     tl.store(order_S + place_B, base + choice_B, mask=alive_B)
 

@@ -97,7 +97,7 @@ def _route(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
     order_S, place_S, bounds_E, tiles_T3 = _empty(experts_RNA, experts)
     replicas, choices = experts_RNA.shape[0], experts_RNA[0].numel()
     lanes = max(16, 1 << (experts - 1).bit_length())
-    block = max(32, min(512, 16384 // lanes))
+    block = max(32, min(128 if choices <= 1 << 16 else 256, 16384 // lanes))
     blocks = -(-choices // block)
     counts = order_S.new_empty(replicas, blocks, experts)
     sizes = {"E": experts, "BLOCK": block, "LANES": lanes, "num_warps": 4}
