@@ -22,21 +22,25 @@ def _parts(number):
 
 @triton.jit
 def _add_product(
-    sum_MN, rest_MN, left_MK, right_KN, LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, PART: tl.constexpr
-):
+    sum_MN, rest_MN, left_MK, right_KN,
+    LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, THIRD: tl.constexpr, PART: tl.constexpr,
+):  # fmt: skip
     """sum + left · right, whose smaller parts go to the rest, of operands that are split or are bfloat16 already.
 
-    Tensor cores cut off what they add to a large sum: the smaller parts have a sum of their own.
+    Tensor cores cut off what they add to a large sum: the smaller parts have a sum of their own. The THIRD parts, and
+    what is as small, are left out where the result is rounded to bfloat16.
     """
     left_1, left_2, left_3 = _parts(left_MK.to(tl.float32))
     right_1, right_2, right_3 = _parts(right_KN.to(tl.float32))
     if RIGHT_SPLIT:
-        rest_MN = tl.dot(left_1.to(PART), right_3.to(PART), rest_MN)
+        if THIRD:
+            rest_MN = tl.dot(left_1.to(PART), right_3.to(PART), rest_MN)
         rest_MN = tl.dot(left_1.to(PART), right_2.to(PART), rest_MN)
     if LEFT_SPLIT:
-        rest_MN = tl.dot(left_3.to(PART), right_1.to(PART), rest_MN)
+        if THIRD:
+            rest_MN = tl.dot(left_3.to(PART), right_1.to(PART), rest_MN)
         rest_MN = tl.dot(left_2.to(PART), right_1.to(PART), rest_MN)
-    if LEFT_SPLIT and RIGHT_SPLIT:
+    if LEFT_SPLIT and RIGHT_SPLIT and THIRD:
         rest_MN = tl.dot(left_2.to(PART), right_2.to(PART), rest_MN)
     return tl.dot(left_1.to(PART), right_1.to(PART), sum_MN), rest_MN
 
@@ -45,7 +49,7 @@ def _add_product(
 def product(
     left, right, out_CRMN, rows, columns, depth, share,
     left_replica, left_row, left_step, right_replica, right_step, right_column,
-    LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, PART: tl.constexpr,
+    LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, THIRD: tl.constexpr, PART: tl.constexpr,
     PARTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out[part, replica] = left · right over a part's ``share`` of the depth; operands of any strides.
@@ -71,7 +75,7 @@ def product(
         right_mask = inside_K[:, None] & (column_N < columns)[None, :]
         left_MK = tl.load(left + left_M1 + at_K[None, :] * left_step, mask=left_mask, other=0.0)
         right_KN = tl.load(right + at_K[:, None] * right_step + right_1N, mask=right_mask, other=0.0)
-        sum_MN, rest_MN = _add_product(sum_MN, rest_MN, left_MK, right_KN, LEFT_SPLIT, RIGHT_SPLIT, PART)
+        sum_MN, rest_MN = _add_product(sum_MN, rest_MN, left_MK, right_KN, LEFT_SPLIT, RIGHT_SPLIT, THIRD, PART)
     sum_MN += rest_MN
     replicas = tl.num_programs(2) // PARTS
     out = out_CRMN + (part * replicas + replica).to(tl.int64) * rows * columns

@@ -73,6 +73,7 @@ def _launched(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor
     _triton.product[(*tiles, replicas * parts)](
         left_RMK, right_RKN, out_CRMN, rows, columns, depth, share, *left_RMK.stride(), *right_RKN.stride(),
         LEFT_SPLIT=left_RMK.dtype == torch.float32, RIGHT_SPLIT=right_RKN.dtype == torch.float32,
+        THIRD=dtype == torch.float32,
         PART=_triton.tl.bfloat16 if left_RMK.is_cuda else _triton.tl.float32, PARTS=parts,
         **sizes, num_warps=4, num_stages=2,
     )  # fmt: skip
