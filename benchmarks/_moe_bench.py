@@ -29,8 +29,8 @@ def rehearse(task: tuple[str, bool, str]) -> list[dict[str, Any]]:
     cuda = device == "cuda"
     row, tokens = (Row(256, 512, 8, gated), 2048) if cuda else (Row(16, 32, 4, gated), 12)
     told = []
-    for cut in _tiles.HOPPER[kernel, gated][: None if cuda else 1]:  # exact products are all cut alike
-        _tiles.MEASURED[kernel, row.width, gated] = cut
+    for cut in _tiles.HOPPER[kernel][: None if cuda else 1]:  # exact products are all cut alike
+        _tiles.MEASURED[kernel, row.width] = cut
         told.append({"kernel": kernel, "gated": gated, "cut": cut} | _compared(row, "fused", tokens, device))
     return told
 
@@ -98,7 +98,7 @@ class Bench:
         """Compiles what the row needs beyond the rehearsal; what fails shows when it is timed."""
         for kernel in _tiles.KERNELS if "fused" in self.made else ():
             for cut in cuts.get((kernel, self.row.gated), []):
-                _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
+                _tiles.MEASURED[kernel, self.row.width] = cut
                 with contextlib.suppress(Exception):
                     self.both("fused")
         if self.cuda:
@@ -110,7 +110,7 @@ class Bench:
         for kernel in _tiles.KERNELS:
             spent = {}
             for cut in cuts.get((kernel, self.row.gated), []):
-                _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
+                _tiles.MEASURED[kernel, self.row.width] = cut
                 try:
                     spent[cut] = self.milliseconds(lambda: self.both("fused"), 10)
                 except Exception as error:
@@ -121,7 +121,7 @@ class Bench:
             if not spent:
                 continue
             best = min(spent, key=lambda cut: spent[cut])
-            _tiles.MEASURED[kernel, self.row.width, self.row.gated] = best
+            _tiles.MEASURED[kernel, self.row.width] = best
             self.told["cuts"][kernel] = {"best": best, "milliseconds": [[*cut, ms] for cut, ms in spent.items()]}
 
     def both(self, name: str) -> list[torch.Tensor]:

@@ -101,7 +101,7 @@ def side_by_side(rows: list[tuple[Row, int]], device: str, deadline: float) -> t
             except Exception as error:
                 rehearsed += [
                     {"kernel": task[0], "gated": task[1], "cut": cut, "failed": line(error)}
-                    for cut in _tiles.HOPPER[task[:2]]
+                    for cut in _tiles.HOPPER[task[0]]
                 ]
         try:
             rehearsed += ragged.result(timeout=max(1.0, deadline - time.time()))

@@ -115,7 +115,7 @@ def test_the_kernels_see_aligned_widths_alone(width, hidden, gated, monkeypatch)
 
     def forward(x, weights, up, down, *rest):
         seen.extend([*x.shape[1:], *up.shape[1:], *down.shape[1:]])
-        return x @ up[0, :, : down.shape[1]] @ down[0], None, None
+        return x @ up[0, :, : down.shape[1]] @ down[0], None, None, None
 
     monkeypatch.setattr(fast_experts, "_forward", forward)
     monkeypatch.setattr(fast_experts, "route", lambda *arguments: ())

@@ -1,9 +1,9 @@
 """What the kernels of experts have in common on Hopper GPUs, in Gluon: some warps read, others multiply and write.
 
-The readers fill a ring of STAGES in shared memory, wait where it is full, and are tiles ahead while the others write:
-whole blocks through descriptors (TMA), and rows that lie scattered by copies of 16 bytes. A stage is ``ready`` when its
-bytes have arrived and ``empty`` when its products are made. Both sides count steps over all tiles of a program.
-Programs stay and take one tile after the other; those at work together share rows.
+The reader copies blocks through descriptors (TMA) into a ring of STAGES in shared memory, waits where it is full, and
+is tiles ahead while the others write. A stage is ``ready`` when its bytes have arrived and ``empty`` when its products
+are made. Both sides count steps over all tiles of a program. Programs stay and take one tile after the other; those at
+work together share rows.
 """
 
 # ruff: noqa: N803, RUF100
@@ -13,9 +13,7 @@ from typing import Any
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.experimental.gluon.language.nvidia.hopper import (
-    fence_async_shared,
     mbarrier,
     tma,
     warpgroup_mma,
@@ -23,15 +21,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-load_block = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # their names until Triton 3.6
-load_lines = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
-REGISTERS = {8: 168, 4: 128}
-"""Of a thread, by multiplying warps, before the readers lend them theirs: 65,536 over three groups of four warps; or,
-where two programs share a processor, over twice two."""
-GATHERERS = gl.constexpr(4)
-"""Warps that read scattered rows."""
-ARRIVALS = gl.constexpr(129)
-"""At a stage that they fill: each thread's, and that of whoever asked for the block beside the rows."""
+load_block = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # its name until Triton 3.6
+READER = gl.constexpr(24)
+"""Registers that the reader needs of each thread; the others get the rest."""
+REGISTERS = {1: 168, 2: 128}
+"""Of a thread before that, by programs on a processor: 65,536 over three groups of four warps, or over twice two."""
 
 
 def room(block: list[int]) -> gl.NVMMASharedLayout:
@@ -72,13 +66,13 @@ def write(out_SN, tile_MN, first, end, column, columns, stride, M: gl.constexpr,
 
 
 @gluon.jit
-def barriers(ARRIVE: gl.constexpr, STAGES: gl.constexpr):
-    """Of stages that are empty, and ready once so many have arrived."""
+def barriers(STAGES: gl.constexpr):
+    """Of stages that are empty, and ready."""
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
         mbarrier.init(empty.index(stage), count=1)
-        mbarrier.init(ready.index(stage), count=ARRIVE)
+        mbarrier.init(ready.index(stage), count=1)
     return empty, ready
 
 
@@ -98,43 +92,51 @@ def tile_of(at, total, columns, tiles_T3, TILE: gl.constexpr, M: gl.constexpr, N
 
 
 @gluon.jit
-def copy_lines(line_KX, inside_KX, stage, bar):
-    """Scattered lines into a stage, which their arrival completes."""
-    load_lines(stage, line_KX, mask=inside_KX)
-    async_copy.mbarrier_arrive(bar, increment_count=False)
+def read_rows(
+    left, right, left_ring, right_ring, empty, ready, tiles_T3, total, columns, depth,
+    TURNED: gl.constexpr, PAIRED: gl.constexpr,
+    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    """Rows, and blocks of their expert's matrix; PAIRED: two for a stage, ``columns`` apart in twice as many."""
+    height = columns if TURNED else depth  # of a matrix
+    step = 0
+    following = tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        expert, first, end, column = following
+        following = tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
+        for k in range(0, gl.where(first < end, depth, 0), K):
+            stage = step % STAGES
+            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1, pred=first < end)  # always: see tile_of
+            bar = ready.index(stage)
+            mbarrier.expect(bar, left.block_type.nbytes + right.block_type.nbytes * (2 if PAIRED else 1))
+            load_block(left, [first, k], bar, left_ring.index(stage))
+            if PAIRED:
+                load_block(right, [expert * height + k, column], bar, right_ring.index(2 * stage))
+                load_block(right, [expert * height + k, columns + column], bar, right_ring.index(2 * stage + 1))
+            elif TURNED:
+                load_block(right, [expert * height + column, k], bar, right_ring.index(stage))
+            else:
+                load_block(right, [expert * height + k, column], bar, right_ring.index(stage))
+            step += 1
 
 
 @gluon.jit
 def multiply(
-    step, steps, left_ring, right_ring, value_ring, empty, ready,
-    LEFT_TURNED: gl.constexpr, TURNED: gl.constexpr, GATED: gl.constexpr, GATHERED: gl.constexpr,
-    M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    step, steps, left_ring, right_ring, empty, ready,
+    TURNED: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
 ):  # fmt: skip
-    """A tile's sums, GATED two, and the step after it; a stage is given back while the next one's products are made."""
+    """A tile's sums, and the step after it; a stage is given back while the next one's products are made."""
     sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
-    value_MN = sum_MN
     for k in range(steps):
         stage = step % STAGES
         mbarrier.wait(ready.index(stage), step // STAGES & 1)
-        if GATHERED:
-            fence_async_shared()  # what threads copied, tensor cores are to see
-        left, right = left_ring.index(stage), right_ring.index(stage)
-        if LEFT_TURNED:
-            left = left.permute((1, 0))
+        right = right_ring.index(stage)
         if TURNED:
             right = right.permute((1, 0))
-        sum_MN = warpgroup_mma(left, right, sum_MN, is_async=True)
-        if GATED:
-            value_MN = warpgroup_mma(left, value_ring.index(stage), value_MN, is_async=True)
-            sum_MN, value_MN = warpgroup_mma_wait(2, deps=(sum_MN, value_MN))
-        else:
-            sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
+        sum_MN = warpgroup_mma(left_ring.index(stage), right, sum_MN, is_async=True)
+        sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > 0)
         step += 1
-    if GATED:
-        sum_MN, value_MN = warpgroup_mma_wait(0, deps=(sum_MN, value_MN))
-    else:
-        sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
-        value_MN = sum_MN
+    sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
     mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=steps > 0)
-    return sum_MN, value_MN, step
+    return sum_MN, step

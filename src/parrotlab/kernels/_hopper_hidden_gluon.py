@@ -1,6 +1,7 @@
 """The hidden layer of experts and its gradient for Hopper GPUs, in Gluon: see ``_hopper_gluon``.
 
-The tokens' rows are read where they lie, and activation and routing weight are applied before anything is rounded.
+Activation and routing weight are applied before anything is rounded. That takes about as long as a tile's products:
+two groups of four warps take turns, and while one multiplies a tile the other works on and writes the one before.
 """
 
 # ruff: noqa: N803, RUF100
@@ -8,18 +9,11 @@ from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
-from parrotlab.kernels._hopper_gluon import (
-    ARRIVALS,
-    GATHERERS,
-    barriers,
-    copy_lines,
-    load_block,
-    multiply,
-    tile_of,
-    write,
-)
+from parrotlab.kernels._hopper_gluon import READER, barriers, multiply, read_rows, tile_of, write
+
+WRITER = gl.constexpr(232)
+"""Registers of a thread of the second group; the first has as many or more."""
 
 
 @gluon.jit
@@ -43,38 +37,12 @@ def _normal(x_MN):
 
 
 @gluon.jit
-def _gather(
-    x_ND, right, left_ring, right_ring, value_ring, empty, ready, order_S, tiles_T3, total, columns, depth,
-    ACTIVE: gl.constexpr, TURNED: gl.constexpr, GATED: gl.constexpr,
-    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
-):  # fmt: skip
-    """Tokens' rows, and blocks of their expert's matrix: GATED two, whose columns are ``columns`` apart."""
-    COPY: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
-    column_K = gl.arange(0, K, gl.SliceLayout(0, COPY))
-    height = columns if TURNED else depth  # of a matrix
-    step = 0
-    following = tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
-    for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        expert, first, end, column = following
-        following = tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, COPY))
-        token_M = gl.load(order_S + row_M, mask=row_M < end, other=0) // ACTIVE
-        line_MK = x_ND + token_M.to(gl.int64)[:, None] * depth + column_K[None, :]
-        for k in range(0, gl.where(first < end, depth, 0), K):
-            stage = step % STAGES
-            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1)
-            bar = ready.index(stage)
-            mbarrier.expect(bar, right.block_type.nbytes * (2 if GATED else 1))
-            if TURNED:
-                at_right = [expert * height + column, k]
-            else:
-                at_right = [expert * height + k, column]
-            load_block(right, at_right, bar, right_ring.index(stage))
-            if GATED:
-                at_value = [expert * height + k, columns + column]
-                load_block(right, at_value, bar, value_ring.index(stage))
-            copy_lines(line_MK + k, (k + column_K < depth)[None, :], left_ring.index(stage), bar)
-            step += 1
+def _halves(tile_MN, M: gl.constexpr, N: gl.constexpr):
+    """The left and the right half of its columns, which a thread holds anyway: nothing moves."""
+    HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 2, 16])
+    left_MX, right_MX = gl.split(gl.permute(gl.reshape(tile_MN, (M, 2, N // 2)), (0, 2, 1)))
+    left_MX = gl.convert_layout(left_MX, HALF, assert_trivial=True)
+    return left_MX, gl.convert_layout(right_MX, HALF, assert_trivial=True)
 
 
 @gluon.jit
@@ -83,34 +51,6 @@ def _weights_of(weights_NA, order_S, first, end, M: gl.constexpr, LAYOUT: gl.con
     row_M = first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT))
     choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
     return row_M, choice_M, gl.load(weights_NA + choice_M).to(gl.float32)
-
-
-@gluon.jit
-def _write_hidden(
-    left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
-    total, width, hidden, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
-    STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
-):  # fmt: skip
-    columns = hidden * 2 if GATED else hidden
-    step = 0
-    following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
-    for at in range(gl.program_id(0), total, gl.num_programs(0)):
-        _, first, end, column = following
-        following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
-        _, _, weight_M = _weights_of(weights_NA, order_S, first, end, M, LAYOUT)
-        steps = gl.where(first < end, (width + K - 1) // K, 0)
-        gate_MN, value_MN, step = multiply(
-            step, steps, left_ring, right_ring, value_ring, empty, ready,
-            False, False, GATED, True, M, N, STAGES, LAYOUT,
-        )  # fmt: skip
-        write(before_SG, gate_MN, first, end, column, hidden, columns, M, N, LINES)
-        out_MN = gate_MN * weight_M[:, None]
-        if GATED:
-            write(before_SG + hidden, value_MN, first, end, column, hidden, columns, M, N, LINES)
-            out_MN = out_MN * value_MN / (1.0 + gl.exp(-gate_MN))
-        else:
-            out_MN = out_MN * _normal(gate_MN)
-        write(hidden_SF, out_MN, first, end, column, hidden, hidden, M, N, LINES)
 
 
 @gluon.jit
@@ -127,95 +67,193 @@ def _read_tile(
 
 
 @gluon.jit
-def _write_slope(
-    left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS,
-    total, width, hidden, choices, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
+def _hidden_tile(
+    step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, hidden_SF,
+    first, end, column, hidden, GATED: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
+    LAYOUT: gl.constexpr, LINES: gl.constexpr,
+):  # fmt: skip
+    """GATED: the left half of a tile's columns are gates, and the right half their values."""
+    HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 2, 16])
+    X: gl.constexpr = N // 2
+    _, _, weight_M = _weights_of(weights_NA, order_S, first, end, M, HALF)
+    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, M, N, STAGES, LAYOUT)
+    left_MX, right_MX = _halves(sum_MN, M, N)
+    if GATED:
+        write(before_SG, left_MX, first, end, column, hidden, hidden * 2, M, X, LINES)
+        write(before_SG + hidden, right_MX, first, end, column, hidden, hidden * 2, M, X, LINES)
+        out_MX = left_MX * right_MX * weight_M[:, None] / (1.0 + gl.exp(-left_MX))
+        write(hidden_SF, out_MX, first, end, column, hidden, hidden, M, X, LINES)
+    else:
+        write(before_SG, left_MX, first, end, column, hidden, hidden, M, X, LINES)
+        out_MX = left_MX * _normal(left_MX) * weight_M[:, None]
+        write(hidden_SF, out_MX, first, end, column, hidden, hidden, M, X, LINES)
+        write(before_SG, right_MX, first, end, column + X, hidden, hidden, M, X, LINES)
+        out_MX = right_MX * _normal(right_MX) * weight_M[:, None]
+        write(hidden_SF, out_MX, first, end, column + X, hidden, hidden, M, X, LINES)
+    return step
+
+
+@gluon.jit
+def _hidden_turns(
+    which: gl.constexpr, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
+    total, width, hidden, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
     K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
-    columns = hidden * 2 if GATED else hidden
+    """Every other tile of a program."""
+    ACROSS: gl.constexpr = N // 2 if GATED else N
     step = 0
+    turn = 0
+    following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, ACROSS)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        _, first, end, column = following
+        following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, ACROSS)
+        steps = gl.where(first < end, (width + K - 1) // K, 0)
+        if turn == which:
+            step = _hidden_tile(
+                step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, hidden_SF,
+                first, end, column, hidden, GATED, M, N, STAGES, LAYOUT, LINES,
+            )  # fmt: skip
+        else:
+            step += steps
+        turn ^= 1
+
+
+@gluon.jit
+def _slope_part(
+    grad_MX, weight_M, before_SG, slope_SG, first, end, column, hidden,
+    GATED: gl.constexpr, M: gl.constexpr, X: gl.constexpr, LINES: gl.constexpr, LAYOUT: gl.constexpr,
+):  # fmt: skip
+    """Writes the slope of some columns; and their part of the gradients of the rows' weights."""
+    columns = hidden * 2 if GATED else hidden
+    gate_MX = _read_tile(before_SG, first, end, column, hidden, columns, M, X, LINES, LAYOUT)
+    if GATED:
+        value_MX = _read_tile(before_SG + hidden, first, end, column, hidden, columns, M, X, LINES, LAYOUT)
+        share_MX = 1.0 / (1.0 + gl.exp(-gate_MX))
+        silu_MX = gate_MX * share_MX
+        part_M = gl.sum(grad_MX * silu_MX * value_MX, axis=1)
+        slope_MX = grad_MX * silu_MX * weight_M[:, None]
+        write(slope_SG + hidden, slope_MX, first, end, column, hidden, columns, M, X, LINES)
+        slope_MX = grad_MX * value_MX * (share_MX + silu_MX * (1.0 - share_MX))
+    else:
+        share_MX = _normal(gate_MX)
+        part_M = gl.sum(grad_MX * gate_MX * share_MX, axis=1)
+        slope_MX = grad_MX * (share_MX + gate_MX * 0.3989422804014327 * gl.exp(-0.5 * gate_MX * gate_MX))
+    write(slope_SG, slope_MX * weight_M[:, None], first, end, column, hidden, columns, M, X, LINES)
+    return part_M
+
+
+@gluon.jit
+def _slope_tile(
+    step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, slope_SG, grad_weight_CS,
+    first, end, column, hidden, choices, GATED: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
+    STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+):  # fmt: skip
+    QUARTER: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 4, 16])
+    X: gl.constexpr = N // 4
+    row_M, choice_M, weight_M = _weights_of(weights_NA, order_S, first, end, M, QUARTER)
+    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, True, M, N, STAGES, LAYOUT)
+    part_M = gl.zeros((M,), gl.float32, gl.SliceLayout(1, QUARTER))
+    # A quarter at a time: more would not fit into registers beside the sums.
+    for half in gl.static_range(2):
+        half_MY = _halves(sum_MN, M, N)[half]
+        for quarter in gl.static_range(2):
+            part_M += _slope_part(
+                _halves(half_MY, M, N // 2)[quarter], weight_M, before_SG, slope_SG, first, end,
+                column + half * 2 * X + quarter * X, hidden, GATED, M, X, LINES, QUARTER,
+            )  # fmt: skip
+    gl.store(grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M, part_M, mask=row_M < end)
+    return step
+
+
+@gluon.jit
+def _slope_turns(
+    which: gl.constexpr, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+    grad_weight_CS, total, width, hidden, choices, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr,
+    N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+):  # fmt: skip
+    """Every other tile of a program."""
+    step = 0
+    turn = 0
     following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
-        row_M, choice_M, weight_M = _weights_of(weights_NA, order_S, first, end, M, LAYOUT)
         steps = gl.where(first < end, (width + K - 1) // K, 0)
-        grad_MN, _, step = multiply(
-            step, steps, left_ring, right_ring, right_ring, empty, ready,
-            False, True, False, True, M, N, STAGES, LAYOUT,
-        )  # fmt: skip
-        gate_MN = _read_tile(before_SG, first, end, column, hidden, columns, M, N, LINES, LAYOUT)
-        part = grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M
-        if GATED:
-            value_MN = _read_tile(before_SG + hidden, first, end, column, hidden, columns, M, N, LINES, LAYOUT)
-            share_MN = 1.0 / (1.0 + gl.exp(-gate_MN))
-            silu_MN = gate_MN * share_MN
-            gl.store(part, gl.sum(grad_MN * silu_MN * value_MN, axis=1), mask=row_M < end)
-            slope_MN = grad_MN * silu_MN * weight_M[:, None]
-            write(slope_SG + hidden, slope_MN, first, end, column, hidden, columns, M, N, LINES)
-            slope_MN = grad_MN * value_MN * (share_MN + silu_MN * (1.0 - share_MN))
+        if turn == which:
+            step = _slope_tile(
+                step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, slope_SG,
+                grad_weight_CS, first, end, column, hidden, choices, GATED, M, N, STAGES, LAYOUT, LINES,
+            )  # fmt: skip
         else:
-            share_MN = _normal(gate_MN)
-            gl.store(part, gl.sum(grad_MN * gate_MN * share_MN, axis=1), mask=row_M < end)
-            slope_MN = grad_MN * (share_MN + gate_MN * 0.3989422804014327 * gl.exp(-0.5 * gate_MN * gate_MN))
-        write(slope_SG, slope_MN * weight_M[:, None], first, end, column, hidden, columns, M, N, LINES)
+            step += steps
+        turn ^= 1
 
 
 @gluon.jit
 def hidden_forward(
-    x_ND, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden,
-    ACTIVE: gl.constexpr, GATED: gl.constexpr, TILE: gl.constexpr,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
-    GATHERED: gl.constexpr, LINES: gl.constexpr,
+    x, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden,
+    GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
+    STAGES: gl.constexpr, LINES: gl.constexpr, WHOLE: gl.constexpr,
 ):  # fmt: skip
-    """before = x[token] · up[expert], and hidden = weight · activation(before)."""
+    """before = x · up[expert], and hidden = weight · activation(before).
+
+    GATED: blocks of gates and of values, N / 2 columns each, lie beside each other, WHOLE, in shared memory.
+    """
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
-    left_ring = gl.allocate_shared_memory(up.dtype, [STAGES, M, K], GATHERED)
-    right_ring = gl.allocate_shared_memory(up.dtype, [STAGES, K, N], up.layout)
-    value_ring = right_ring
+    ACROSS: gl.constexpr = N // 2 if GATED else N
+    left_ring = gl.allocate_shared_memory(x.dtype, [STAGES, M, K], x.layout)
+    halves: gl.constexpr = 2 if GATED else 1
+    read_ring = gl.allocate_shared_memory(up.dtype, [STAGES * halves, K, ACROSS], up.layout)
+    right_ring = read_ring
     if GATED:
-        value_ring = gl.allocate_shared_memory(up.dtype, [STAGES, K, N], up.layout)
-    empty, ready = barriers(ARRIVALS, STAGES)
-    total = tiles * (TILE // M) * ((hidden + N - 1) // N)
+        right_ring = read_ring._reinterpret(up.dtype, [STAGES, K, N], WHOLE)
+    empty, ready = barriers(STAGES)
+    total = tiles * (TILE // M) * ((hidden + ACROSS - 1) // ACROSS)
     gl.warp_specialize(
         [
-            (_write_hidden, (
-                left_ring, right_ring, value_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG,
-                hidden_SF, total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
+            (_hidden_turns, (
+                0, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
+                total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
-            (_gather, (
-                x_ND, up, left_ring, right_ring, value_ring, empty, ready, order_S, tiles_T3, total, hidden, width,
-                ACTIVE, False, GATED, TILE, M, N, K, STAGES,
+            (_hidden_turns, (
+                1, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
+                total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
+            )),
+            (read_rows, (
+                x, up, left_ring, read_ring, empty, ready, tiles_T3, total, hidden, width,
+                False, GATED, TILE, M, ACROSS, K, STAGES,
             )),
         ],
-        [GATHERERS], [56],
+        [4, 1], [WRITER, READER],
     )  # fmt: skip
 
 
 @gluon.jit
 def hidden_backward(
-    grad_ND, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS,
-    tiles, width, hidden, choices,
-    ACTIVE: gl.constexpr, GATED: gl.constexpr, TILE: gl.constexpr,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
-    GATHERED: gl.constexpr, LINES: gl.constexpr,
+    grad, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS, tiles, width, hidden, choices,
+    GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
+    STAGES: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     """slope, the gradient of ``before``, and these columns' part of each choice's weight's."""
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
-    left_ring = gl.allocate_shared_memory(down.dtype, [STAGES, M, K], GATHERED)
+    left_ring = gl.allocate_shared_memory(grad.dtype, [STAGES, M, K], grad.layout)
     right_ring = gl.allocate_shared_memory(down.dtype, [STAGES, N, K], down.layout)
-    empty, ready = barriers(ARRIVALS, STAGES)
+    empty, ready = barriers(STAGES)
     total = tiles * (TILE // M) * ((hidden + N - 1) // N)
     gl.warp_specialize(
         [
-            (_write_slope, (
-                left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+            (_slope_turns, (
+                0, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
                 grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
-            (_gather, (
-                grad_ND, down, left_ring, right_ring, right_ring, empty, ready, order_S, tiles_T3, total, hidden,
-                width, ACTIVE, True, False, TILE, M, N, K, STAGES,
+            (_slope_turns, (
+                1, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+                grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
+            )),
+            (read_rows, (
+                grad, down, left_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
+                True, False, TILE, M, N, K, STAGES,
             )),
         ],
-        [GATHERERS], [56],
+        [4, 1], [WRITER, READER],
     )  # fmt: skip

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier
-
-from parrotlab.kernels._hopper_gluon import (
-    ARRIVALS,
-    GATHERERS,
-    barriers,
-    copy_lines,
-    load_block,
-    multiply,
-    write,
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
 )
+
+from parrotlab.kernels._hopper_gluon import READER, barriers, load_block, write
 
 
 @gluon.jit
@@ -30,16 +27,10 @@ def _part_of(at, total, bounds_E, experts, parts, matrix, across, M: gl.constexp
 
 
 @gluon.jit
-def _gather(
-    scattered, lying, scattered_ring, lying_ring, empty, ready, order_S, bounds_E, experts, parts, matrix, across,
-    stride, ACTIVE: gl.constexpr, LEFT_GATHERED: gl.constexpr,
+def _read(
+    left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,
     M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """Rows of tokens, zeros beyond the expert's last, and rows that lie by expert."""
-    SIDE: gl.constexpr = M if LEFT_GATHERED else N
-    COPY: gl.constexpr = gl.BlockedLayout([1, 8], [256 // SIDE, SIDE // 8], [gl.num_warps(), 1], [1, 0])
-    row_K = gl.arange(0, K, gl.SliceLayout(1, COPY))
-    column_X = gl.arange(0, SIDE, gl.SliceLayout(0, COPY))
     total = parts * experts * matrix
     step = 0
     following = _part_of(gl.program_id(0), total, bounds_E, experts, parts, matrix, across, M, N, K)
@@ -47,20 +38,14 @@ def _gather(
         _, _, begin, end, row, column = following
         beyond = at + gl.num_programs(0)
         following = _part_of(beyond, total, bounds_E, experts, parts, matrix, across, M, N, K)
-        gathered, beside = (row, column) if LEFT_GATHERED else (column, row)
-        inside_X = gathered + column_X < stride
-        token_K = gl.load(order_S + begin + row_K, mask=begin + row_K < end, other=0) // ACTIVE
         for k in range(begin, end, K):
-            following_K = gl.load(order_S + k + K + row_K, mask=k + K + row_K < end, other=0) // ACTIVE
             stage = step % STAGES
-            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1)
+            # Always: see _hopper_gluon.tile_of.
+            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1, pred=begin < end)
             bar = ready.index(stage)
-            mbarrier.expect(bar, lying.block_type.nbytes)
-            load_block(lying, [k, beside], bar, lying_ring.index(stage))
-            line_KX = scattered + token_K.to(gl.int64)[:, None] * stride + (gathered + column_X)[None, :]
-            inside_KX = (k + row_K < end)[:, None] & inside_X[None, :]
-            copy_lines(line_KX, inside_KX, scattered_ring.index(stage), bar)
-            token_K = following_K
+            mbarrier.expect(bar, left.block_type.nbytes + right.block_type.nbytes)
+            load_block(left, [k, row], bar, left_ring.index(stage))
+            load_block(right, [k, column], bar, right_ring.index(stage))
             step += 1
 
 
@@ -69,6 +54,7 @@ def _write(
     left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
     M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
+    BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [256 // M, M // 8], [gl.num_warps(), 1], [1, 0])
     total = parts * experts * matrix
     step = 0
     following = _part_of(gl.program_id(0), total, bounds_E, experts, parts, matrix, across, M, N, K)
@@ -76,42 +62,48 @@ def _write(
         expert, part, begin, end, row, column = following
         beyond = at + gl.num_programs(0)
         following = _part_of(beyond, total, bounds_E, experts, parts, matrix, across, M, N, K)
-        steps = gl.maximum(end - begin + K - 1, 0) // K
-        sum_MN, _, step = multiply(
-            step, steps, left_ring, right_ring, right_ring, empty, ready,
-            True, False, False, True, M, N, STAGES, LAYOUT,
-        )  # fmt: skip
+        sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
+        for k in range(begin, end, K):
+            stage = step % STAGES
+            mbarrier.wait(ready.index(stage), step // STAGES & 1)
+            left = left_ring.index(stage)
+            if k + K > end:  # the rows beyond are another expert's
+                left_KM = left.load(BLOCKED)
+                alive_K = k + gl.arange(0, K, gl.SliceLayout(1, BLOCKED)) < end
+                left.store(gl.where(alive_K[:, None], left_KM, gl.zeros_like(left_KM)))
+                fence_async_shared()
+            sum_MN = warpgroup_mma(left.permute((1, 0)), right_ring.index(stage), sum_MN, is_async=True)
+            sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
+            mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > begin)
+            step += 1
+        sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
+        mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=end > begin)
         out = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns
         write(out, sum_MN, row, rows, column, columns, columns, M, N, LINES)
 
 
 @gluon.jit
 def weights_product(
-    scattered, lying, order_S, bounds_E, out_CEPQ, experts, parts, rows, columns,
-    ACTIVE: gl.constexpr, LEFT_GATHERED: gl.constexpr,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
-    GATHERED: gl.constexpr, LINES: gl.constexpr,
+    left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
-    """out[part, expert] = leftᵀ · right over a part of the expert's rows; one side is scattered by token."""
+    """out[part, expert] = leftᵀ · right over a part of the expert's rows."""
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
-    SIDE: gl.constexpr = M if LEFT_GATHERED else N
-    scattered_ring = gl.allocate_shared_memory(lying.dtype, [STAGES, K, SIDE], GATHERED)
-    lying_ring = gl.allocate_shared_memory(lying.dtype, [STAGES] + lying.block_type.shape, lying.layout)  # noqa: RUF005
-    empty, ready = barriers(ARRIVALS, STAGES)
+    left_ring = gl.allocate_shared_memory(left.dtype, [STAGES, K, M], left.layout)
+    right_ring = gl.allocate_shared_memory(right.dtype, [STAGES, K, N], right.layout)
+    empty, ready = barriers(STAGES)
     across = (columns + N - 1) // N
     matrix = (rows + M - 1) // M * across
-    left_ring, right_ring = (scattered_ring, lying_ring) if LEFT_GATHERED else (lying_ring, scattered_ring)
-    stride = rows if LEFT_GATHERED else columns
     gl.warp_specialize(
         [
             (_write, (
                 left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
                 M, N, K, STAGES, LAYOUT, LINES,
             )),
-            (_gather, (
-                scattered, lying, scattered_ring, lying_ring, empty, ready, order_S, bounds_E, experts, parts, matrix,
-                across, stride, ACTIVE, LEFT_GATHERED, M, N, K, STAGES,
+            (_read, (
+                left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,
+                M, N, K, STAGES,
             )),
         ],
-        [GATHERERS], [56],
+        [1], [READER],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Triton kernels of ``fast_experts`` that make one product each, with gather and activation fused.
+"""The kernels of ``expert_products`` in Triton, for any GPU.
 
 Axis 0 of a grid is columns, axis 1 tiles of rows, so that programs at work together share their rows. M rows, N columns
 and K, the depth of a step, are a program's tile. Widths that a tile divides need no masks: EVEN_D and EVEN_F say so.
@@ -48,16 +48,15 @@ def lines(base, start_M1, column_K, columns, EVEN: tl.constexpr):
 
 @triton.jit
 def hidden_forward(
-    x_ND, weights_NA, order_S, tiles_T3, up_EDG, before_SG, hidden_SF, width, hidden,
-    ACTIVE: tl.constexpr, GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
+    x_SD, weights_NA, order_S, tiles_T3, up_EDG, before_SG, hidden_SF, width, hidden,
+    GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """before = x[token] · up, and hidden = weight · activation(before)."""
+    """before = x · up, and hidden = weight · activation(before)."""
     expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
     if expert < 0:
         return
-    choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
-    token_M1 = (choice_M // ACTIVE).to(tl.int64)[:, None]
+    start_M1 = tl.where(alive_M, row_M, 0).to(tl.int64)[:, None] * width
     column_N = tl.program_id(0) * N + tl.arange(0, N)
     columns = hidden * 2 if GATED else hidden
     up = up_EDG + expert.to(tl.int64) * width * columns
@@ -66,7 +65,7 @@ def hidden_forward(
     checked: tl.constexpr = not (EVEN_D and EVEN_F)
     for k in range(0, width, K):
         at_K = k + tl.arange(0, K)
-        x_MK = lines(x_ND, token_M1 * width, at_K, width, EVEN_D)
+        x_MK = lines(x_SD, start_M1, at_K, width, EVEN_D)
         gate_KN = block(up, at_K, column_N, columns, width, hidden, checked)
         gate_MN = tl.dot(x_MK, gate_KN, gate_MN, input_precision="ieee")
         if GATED:
@@ -78,6 +77,7 @@ def hidden_forward(
     tl.store(before, gate_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
     if GATED:
         tl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
+    choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
     weight_M = tl.load(weights_NA + choice_M).to(tl.float32)
     hidden_MN = activated(gate_MN, value_MN, GATED) * weight_M[:, None]
     tl.store(hidden_SF + row_M1 * hidden + column_N[None, :], hidden_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN)
@@ -114,8 +114,8 @@ def rows_product(
 
 @triton.jit
 def hidden_backward(
-    grad_ND, weights_NA, order_S, tiles_T3, down_EFD, before_SG, slope_SG, grad_weight_CS, width, hidden, choices,
-    ACTIVE: tl.constexpr, GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
+    grad_SD, weights_NA, order_S, tiles_T3, down_EFD, before_SG, slope_SG, grad_weight_CS, width, hidden, choices,
+    GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """slope, the gradient before the activation, and these columns' part of each choice's weight's gradient."""
@@ -123,7 +123,7 @@ def hidden_backward(
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
-    token_M1 = (choice_M // ACTIVE).to(tl.int64)[:, None]
+    start_M1 = tl.where(alive_M, row_M, 0).to(tl.int64)[:, None] * width
     column_N = tl.program_id(0) * N + tl.arange(0, N)
     columns = hidden * 2 if GATED else hidden
     down = down_EFD + expert.to(tl.int64) * hidden * width
@@ -131,7 +131,7 @@ def hidden_backward(
     checked: tl.constexpr = not (EVEN_D and EVEN_F)
     for k in range(0, width, K):
         at_K = k + tl.arange(0, K)
-        grad_MK = lines(grad_ND, token_M1 * width, at_K, width, EVEN_D)
+        grad_MK = lines(grad_SD, start_M1, at_K, width, EVEN_D)
         down_NK = block(down, column_N, at_K, width, hidden, width, checked)
         grad_MN = tl.dot(grad_MK, tl.trans(down_NK), grad_MN, input_precision="ieee")
     inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
@@ -152,11 +152,11 @@ def hidden_backward(
 
 @triton.jit
 def weights_product(
-    left, right, order_S, bounds_E, out_CEPQ, experts, parts, rows, columns,
-    ACTIVE: tl.constexpr, LEFT_GATHERED: tl.constexpr, EVEN_P: tl.constexpr, EVEN_Q: tl.constexpr,
+    left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
+    EVEN_P: tl.constexpr, EVEN_Q: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """out[part, expert] = leftᵀ · right over a part of the expert's rows. One side is gathered by token.
+    """out[part, expert] = leftᵀ · right over a part of the expert's rows.
 
     Axis 0 are tiles of the [P, Q] matrix, axis 1 experts, axis 2 parts of an expert's rows.
     """
@@ -172,14 +172,11 @@ def weights_product(
     for k in range(begin, end, K):
         row_K = k + tl.arange(0, K)
         alive_K = row_K < end
-        token_K = (tl.load(order_S + row_K, mask=alive_K, other=0) // ACTIVE).to(tl.int64)
-        left_K, right_K = row_K.to(tl.int64), token_K
-        if LEFT_GATHERED:
-            left_K, right_K = token_K, row_K.to(tl.int64)
+        at_K1 = row_K.to(tl.int64)[:, None]
         left_mask = alive_K[:, None] if EVEN_P else alive_K[:, None] & (row_M < rows)[None, :]
         right_mask = alive_K[:, None] if EVEN_Q else alive_K[:, None] & (column_N < columns)[None, :]
-        left_KM = tl.load(left + left_K[:, None] * rows + row_M[None, :], mask=left_mask, other=0.0)
-        right_KN = tl.load(right + right_K[:, None] * columns + column_N[None, :], mask=right_mask, other=0.0)
+        left_KM = tl.load(left + at_K1 * rows + row_M[None, :], mask=left_mask, other=0.0)
+        right_KN = tl.load(right + at_K1 * columns + column_N[None, :], mask=right_mask, other=0.0)
         out_MN = tl.dot(tl.trans(left_KM), right_KN, out_MN, input_precision="ieee")
     matrix = (tl.program_id(2) * experts + expert) * rows * columns
     at_MN = out_CEPQ + matrix + row_M.to(tl.int64)[:, None] * columns + column_N[None, :]

@@ -17,26 +17,25 @@ class Tiles(NamedTuple):
     K: int
     """Depth of a step."""
     warps: int
-    """That multiply. On a Hopper GPU four leave room for a second program on their processor, eight do not."""
+    """That multiply a tile. On a Hopper GPU four leave room for another program, or group of warps, beside them."""
     stages: int
 
 
 KERNELS = ("hidden_forward", "rows_product", "hidden_backward", "weights_product")
 
-HOPPER: dict[tuple[str, bool], list[Tiles]] = {
-    ("hidden_forward", False): [Tiles(128, 128, 64, 8, 5), Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)],
-    ("hidden_forward", True): [Tiles(128, 128, 64, 8, 4), Tiles(128, 64, 64, 4, 3)],
-    ("rows_product", False): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3), Tiles(128, 128, 64, 8, 5)],
-    ("rows_product", True): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3), Tiles(128, 128, 64, 8, 5)],
-    ("hidden_backward", False): [Tiles(128, 128, 64, 8, 5), Tiles(128, 128, 64, 4, 3), Tiles(128, 64, 64, 4, 3)],
-    ("hidden_backward", True): [Tiles(128, 128, 64, 8, 5), Tiles(128, 128, 64, 4, 3), Tiles(128, 64, 64, 4, 3)],
-    ("weights_product", False): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3), Tiles(128, 128, 64, 8, 5)],
-    ("weights_product", True): [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3), Tiles(128, 128, 64, 8, 5)],
+HOPPER: dict[str, list[Tiles]] = {
+    "hidden_forward": [Tiles(128, 128, 64, 4, 6)],
+    "rows_product": [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)],
+    "hidden_backward": [Tiles(128, 128, 64, 4, 6)],
+    "weights_product": [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)],
 }
-"""By kernel and gatedness. A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
+"""A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
-MEASURED: dict[tuple[str, int, bool], Tiles] = {}
-"""By kernel, width and gatedness: the fastest of these ways on an H100, where it is not the first."""
+MEASURED: dict[tuple[str, int], Tiles] = {
+    ("rows_product", 256): Tiles(128, 128, 64, 4, 3),
+    ("rows_product", 512): Tiles(128, 128, 64, 4, 3),
+}
+"""By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
 
 PORTABLE: dict[str, Tiles] = {
     "hidden_forward": Tiles(128, 128, 64, 8, 3),
@@ -53,10 +52,10 @@ EXACT = Tiles(32, 32, 32, 4, 2)
 """For float32, whose exact products have no tensor cores."""
 
 
-def tiles(kernel: str, width: int, gated: bool, low_precision: bool, hopper: bool) -> Tiles:
+def tiles(kernel: str, width: int, low_precision: bool, hopper: bool) -> Tiles:
     """The way that this kernel is cut at a model width."""
     if hopper:
-        return MEASURED.get((kernel, width, gated), HOPPER[kernel, gated][0])
+        return MEASURED.get((kernel, width), HOPPER[kernel][0])
     return PORTABLE[kernel] if low_precision else EXACT
 
 

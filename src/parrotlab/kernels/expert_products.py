@@ -1,7 +1,7 @@
 """The four kinds of products that a mixture's experts make, forward and backward, and how their kernels are launched.
 
-On a Hopper GPU and in bfloat16 they are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. S choices
-lie by expert; x, and the output's gradient, lie by token and are read there.
+On a Hopper GPU and in bfloat16 they are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. The rows
+of S choices lie by expert.
 """
 
 from __future__ import annotations
@@ -35,12 +35,10 @@ if importlib.util.find_spec("triton"):
 class Call(NamedTuple):
     """One layer's tensors and sizes."""
 
-    x_ND: Tensor
     weights_NA: Tensor
     up_EDG: Tensor
     down_EFD: Tensor
     order_S: Tensor
-    place_S: Tensor
     bounds_E: Tensor
     tiles_T3: Tensor
     gated: bool
@@ -49,67 +47,64 @@ class Call(NamedTuple):
 
     @classmethod
     def of(
-        cls, x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
-        order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
+        cls, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
+        order_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
     ) -> Call:  # fmt: skip
         """With what the device is."""
         hopper, processors = False, 3
-        if x_ND.is_cuda:
-            facts = torch.cuda.get_device_properties(x_ND.device)
-            hopper, processors = facts.major == 9 and x_ND.dtype == torch.bfloat16, facts.multi_processor_count
-        tensors = (tensor.contiguous() for tensor in (x_ND, weights_NA, up_EDG, down_EFD))
-        return cls(*tensors, order_S, place_S, bounds_E, tiles_T3, gated, hopper, processors)
+        if up_EDG.is_cuda:
+            facts = torch.cuda.get_device_properties(up_EDG.device)
+            hopper, processors = facts.major == 9 and up_EDG.dtype == torch.bfloat16, facts.multi_processor_count
+        tensors = (tensor.contiguous() for tensor in (weights_NA, up_EDG, down_EFD))
+        return cls(*tensors, order_S, bounds_E, tiles_T3, gated, hopper, processors)
 
     @property
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Width, hidden width, columns of the first product, active experts, choices."""
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Width, hidden width, columns of the first product, choices."""
         hidden, width = self.down_EFD.shape[1:]
-        return width, hidden, self.up_EDG.shape[-1], self.weights_NA.shape[1], self.order_S.shape[0]
+        return width, hidden, self.up_EDG.shape[-1], self.order_S.shape[0]
 
     def cut(self, kernel: str, columns: int, depth: int) -> _tiles.Tiles:
         """How a kernel is cut for these tokens."""
-        width = self.x_ND.shape[1]
-        cut = _tiles.tiles(kernel, width, self.gated, self.x_ND.dtype == torch.bfloat16, self.hopper)
-        least = 64 if self.hopper else 16  # of what a block in shared memory may hold for tensor cores to read it
-        return cut._replace(
-            N=min(cut.N, max(least, _tiles.lanes(columns))), K=min(cut.K, max(least, _tiles.lanes(depth)))
-        )
+        width, low_precision = self.down_EFD.shape[2], self.down_EFD.dtype == torch.bfloat16
+        cut = _tiles.tiles(kernel, width, low_precision, self.hopper)
+        if self.hopper:  # blocks may reach beyond a matrix, and must not be too small for tensor cores to read
+            return cut
+        return cut._replace(N=min(cut.N, _tiles.lanes(columns)), K=min(cut.K, _tiles.lanes(depth)))
 
     def rows_by(self, columns: int, cut: _tiles.Tiles) -> tuple[int, int]:
         """The grid of tiles of columns, and tiles of rows."""
         return -(-columns // cut.N), self.tiles_T3.shape[0] * (TILE // cut.M)
 
     def empty(self, columns: int) -> Tensor:
-        """[S, columns] of the tokens' precision."""
-        return self.x_ND.new_empty(self.order_S.shape[0], columns)
+        """[S, columns] of the matrices' precision."""
+        return self.up_EDG.new_empty(self.order_S.shape[0], columns)
 
-    def programs(self, cut: _tiles.Tiles) -> int:
-        """Of a Hopper kernel: one a processor, or two, of which one multiplies while the other writes."""
-        return self.processors * (2 if cut.warps == 4 else 1)
-
-    def launch(self, kernel: str, cut: _tiles.Tiles, *operands: Any, **constants: Any) -> None:
-        """A Hopper kernel."""
-        _kernels[kernel][self.programs(cut),](
+    def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
+        """A Hopper kernel that writes so many columns at once: a program for a processor, or two of half the warps."""
+        programs = 2 if cut.warps == 4 and "hidden" not in kernel else 1  # there two groups of warps are one program
+        _kernels[kernel][programs * self.processors,](
             *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages,
-            LINES=_hopper.lines(cut.M, cut.N, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[cut.warps],
+            LINES=_hopper.lines(cut.M, columns, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
         )  # fmt: skip
 
 
-def hidden_forward(call: Call) -> tuple[Tensor, Tensor]:
+def hidden_forward(call: Call, x_SD: Tensor) -> tuple[Tensor, Tensor]:
     """[S, G] x · up, and [S, F] weight · activation of it."""
-    width, hidden, columns, active, _ = call.sizes
+    width, hidden, columns, _ = call.sizes
     cut = call.cut("hidden_forward", hidden, width)
     before_SG, hidden_SF = call.empty(columns), call.empty(hidden)
     if call.hopper:
+        across = cut.N // 2 if call.gated else cut.N  # gates and values of half a tile each
         call.launch(
-            "hidden_forward", cut, call.x_ND, _blocks(call.up_EDG, cut.K, cut.N), call.weights_NA, call.order_S,
-            call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
-            ACTIVE=active, GATED=call.gated, TILE=TILE, GATHERED=_hopper.room([cut.M, cut.K]),
+            "hidden_forward", cut, cut.N // 2, _blocks(x_SD, cut.M, cut.K), _blocks(call.up_EDG, cut.K, across),
+            call.weights_NA, call.order_S, call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
+            GATED=call.gated, TILE=TILE, WHOLE=_hopper.room([cut.K, cut.N]),
         )  # fmt: skip
         return before_SG, hidden_SF
     _tiled.hidden_forward[call.rows_by(hidden, cut)](
-        call.x_ND, call.weights_NA, call.order_S, call.tiles_T3, call.up_EDG, before_SG, hidden_SF, width, hidden,
-        ACTIVE=active, GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
+        x_SD, call.weights_NA, call.order_S, call.tiles_T3, call.up_EDG, before_SG, hidden_SF, width, hidden,
+        GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
         TILE=TILE, M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
     return before_SG, hidden_SF
@@ -123,8 +118,8 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
     if call.hopper:
         right = _blocks(right_EKN, cut.N, cut.K) if turned else _blocks(right_EKN, cut.K, cut.N)
         call.launch(
-            "rows_product", cut, _blocks(left_SK, cut.M, cut.K), right, call.tiles_T3, out_SN, len(call.tiles_T3),
-            depth, columns, TURNED=turned, TILE=TILE,
+            "rows_product", cut, cut.N, _blocks(left_SK, cut.M, cut.K), right, call.tiles_T3, out_SN,
+            len(call.tiles_T3), depth, columns, TURNED=turned, TILE=TILE,
         )  # fmt: skip
         return out_SN
     _tiled.rows_product[call.rows_by(columns, cut)](
@@ -135,53 +130,48 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
     return out_SN
 
 
-def hidden_backward(call: Call, grad_ND: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
+def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
     """[S, G] the slope before the activation, and [N, A] the gradient of the choices' weights."""
-    width, hidden, columns, active, choices = call.sizes
+    width, hidden, columns, choices = call.sizes
     cut = call.cut("hidden_backward", hidden, width)
     slope_SG = call.empty(columns)
-    grad_weight_CS = torch.empty(-(-hidden // cut.N), choices, device=grad_ND.device)
+    grad_weight_CS = torch.empty(-(-hidden // cut.N), choices, device=grad_SD.device)
     if call.hopper:
         call.launch(
-            "hidden_backward", cut, grad_ND, _blocks(call.down_EFD, cut.N, cut.K), call.weights_NA, call.order_S,
-            call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3), width, hidden, choices,
-            ACTIVE=active, GATED=call.gated, TILE=TILE, GATHERED=_hopper.room([cut.M, cut.K]),
+            "hidden_backward", cut, cut.N // 4, _blocks(grad_SD, cut.M, cut.K), _blocks(call.down_EFD, cut.N, cut.K),
+            call.weights_NA, call.order_S, call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3),
+            width, hidden, choices, GATED=call.gated, TILE=TILE,
         )  # fmt: skip
     else:
         _tiled.hidden_backward[call.rows_by(hidden, cut)](
-            grad_ND, call.weights_NA, call.order_S, call.tiles_T3, call.down_EFD, before_SG, slope_SG, grad_weight_CS,
-            width, hidden, choices,
-            ACTIVE=active, GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
+            grad_SD, call.weights_NA, call.order_S, call.tiles_T3, call.down_EFD, before_SG, slope_SG, grad_weight_CS,
+            width, hidden, choices, GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
             TILE=TILE, M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
         )  # fmt: skip
-    return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(-1, active)
+    return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(call.weights_NA.shape)
 
 
-def weights_product(call: Call, left: Tensor, right: Tensor, left_gathered: bool) -> Tensor:
-    """[E, P, Q] leftᵀ · right of each expert's rows, where one side is [N, ..] tokens and the other [S, ..] rows.
+def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
+    """[E, P, Q] leftᵀ · right of each expert's rows.
 
     In parts, which are added up in order, where tiles are too few to fill a GPU.
     """
-    experts, rows, columns, active = call.up_EDG.shape[0], left.shape[1], right.shape[1], call.weights_NA.shape[1]
+    experts, rows, columns = call.up_EDG.shape[0], left_SP.shape[1], right_SQ.shape[1]
     cut = call.cut("weights_product", columns, call.order_S.shape[0])
     cut = cut if call.hopper else cut._replace(M=min(cut.M, _tiles.lanes(rows)))
     matrix = -(-rows // cut.M) * -(-columns // cut.N)
-    parts = min(8, max(1, (call.programs(cut) if call.hopper else _tiles.PROCESSORS) // (experts * matrix)))
-    out_CEPQ = left.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left.dtype)
+    parts = min(8, max(1, call.processors * (8 // cut.warps) // (experts * matrix)))
+    out_CEPQ = left_SP.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left_SP.dtype)
     if call.hopper:
-        scattered, lying, side, other = (left, right, cut.M, cut.N) if left_gathered else (right, left, cut.N, cut.M)
-        call.launch(
-            "weights_product", cut, scattered, _blocks(lying, cut.K, other), call.order_S, call.bounds_E, out_CEPQ,
-            experts, parts, rows, columns,
-            ACTIVE=active, LEFT_GATHERED=left_gathered, GATHERED=_hopper.room([cut.K, side]),
-        )  # fmt: skip
+        left, right = _blocks(left_SP, cut.K, cut.M), _blocks(right_SQ, cut.K, cut.N)
+        call.launch("weights_product", cut, cut.N, left, right, call.bounds_E, out_CEPQ, experts, parts, rows, columns)
     else:
         _tiled.weights_product[matrix, experts, parts](
-            left, right, call.order_S, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
-            ACTIVE=active, LEFT_GATHERED=left_gathered, EVEN_P=rows % cut.M == 0, EVEN_Q=columns % cut.N == 0,
+            left_SP, right_SQ, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
+            EVEN_P=rows % cut.M == 0, EVEN_Q=columns % cut.N == 0,
             M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
         )  # fmt: skip
-    return added(out_CEPQ, left.dtype)
+    return added(out_CEPQ, left_SP.dtype)
 
 
 def _blocks(tensor: Tensor, rows: int, columns: int) -> Any:

@@ -1,6 +1,6 @@
-"""The experts of a mixture by Triton kernels, with gather, activation and routing weight fused into the products.
+"""The experts of a mixture by Triton kernels, with activation and routing weight fused into the products.
 
-What goes into the activation and its weighted outcome are kept for the backward; tokens are read where they lie. Takes
+The tokens' rows by choice, what goes into the activation and its weighted outcome are kept for the backward. Takes
 [*R, N, D] tokens like ``experts.expert_outputs``, whose plain twin is its own. Nothing depends on the order in which
 programs finish, and nothing asks the host: a step that runs it can be captured in a CUDA graph.
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parrotlab.kernels.expert_products import Call, hidden_backward, hidden_forward, rows_product, weights_product
-from parrotlab.kernels.routing import combined, route
+from parrotlab.kernels.routing import combined, route, spread
 
 ALIGNED = 16
 """Other widths are padded to it. Triton would read them an element at a time, so many addresses at once that ptxas 12.8
@@ -63,52 +63,54 @@ def padded(x_ND: Tensor, up_EDG: Tensor, down_EFD: Tensor) -> tuple[Tensor, Tens
 def _forward(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
     order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor, gated: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The output, and what is kept: what goes into the activation, and what comes out of it, weighted."""
-    call = Call.of(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T3, gated)
-    before_SG, hidden_SF = hidden_forward(call)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The output, and what is kept: rows by choice, what goes into the activation, what comes out of it, weighted."""
+    call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
+    x_SD = spread(x_ND.contiguous(), order_S, weights_NA.shape[1])
+    before_SG, hidden_SF = hidden_forward(call, x_SD)
     output_SD = rows_product(call, hidden_SF, call.down_EFD, turned=False)
-    return combined(output_SD, place_S, weights_NA.shape[1]), before_SG, hidden_SF
+    return combined(output_SD, place_S, weights_NA.shape[1]), x_SD, before_SG, hidden_SF
 
 
 @_forward.register_fake
 def _kept(
     x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor, order_S: Tensor, *rest: object
-) -> tuple[Tensor, Tensor, Tensor]:
-    choices = order_S.shape[0]
-    before_SG, hidden_SF = x_ND.new_empty(choices, up_EDG.shape[2]), x_ND.new_empty(choices, down_EFD.shape[1])
-    return _like(x_ND), before_SG, hidden_SF
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    columns = (x_ND.shape[1], up_EDG.shape[2], down_EFD.shape[1])
+    x_SD, before_SG, hidden_SF = (x_ND.new_empty(order_S.shape[0], width) for width in columns)
+    return _like(x_ND), x_SD, before_SG, hidden_SF
 
 
 @torch.library.custom_op("parrotlab::experts_backward", mutates_args=())
 def _backward(
-    grad_ND: Tensor, x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
+    grad_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor,
     order_S: Tensor, place_S: Tensor, bounds_E: Tensor, tiles_T3: Tensor,
-    before_SG: Tensor, hidden_SF: Tensor, gated: bool,
+    x_SD: Tensor, before_SG: Tensor, hidden_SF: Tensor, gated: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of tokens, weights and both matrices."""
-    call = Call.of(x_ND, weights_NA, up_EDG, down_EFD, order_S, place_S, bounds_E, tiles_T3, gated)
-    grad_ND = grad_ND.contiguous()
-    slope_SG, grad_weights_NA = hidden_backward(call, grad_ND, before_SG)
-    grad_down_EFD = weights_product(call, hidden_SF, grad_ND, left_gathered=False)
-    grad_x_SD = rows_product(call, slope_SG, call.up_EDG, turned=True)
-    grad_x_ND = combined(grad_x_SD, place_S, weights_NA.shape[1])
-    return grad_x_ND, grad_weights_NA, weights_product(call, call.x_ND, slope_SG, left_gathered=True), grad_down_EFD
+    call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
+    grad_SD = spread(grad_ND.contiguous(), order_S, weights_NA.shape[1])
+    slope_SG, grad_weights_NA = hidden_backward(call, grad_SD, before_SG)
+    grad_down_EFD = weights_product(call, hidden_SF, grad_SD)
+    del grad_SD
+    grad_up_EDG = weights_product(call, x_SD, slope_SG)
+    grad_x_ND = combined(rows_product(call, slope_SG, call.up_EDG, turned=True), place_S, weights_NA.shape[1])
+    return grad_x_ND, grad_weights_NA, grad_up_EDG, grad_down_EFD
 
 
 @_backward.register_fake
 def _gradients(
-    grad_ND: Tensor, x_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor, *rest: object
+    grad_ND: Tensor, weights_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor, *rest: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _like(x_ND), _like(weights_NA), _like(up_EDG), _like(down_EFD)
+    return _like(grad_ND), _like(weights_NA), _like(up_EDG), _like(down_EFD)
 
 
 def _like(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:8], *output[1:])
+def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[1:8], *output[1:])
     ctx.gated = inputs[8]
     ctx.set_materialize_grads(False)
 
