@@ -116,7 +116,7 @@ def test_a_portable_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
 def test_every_way_of_cutting_a_hopper_kernel_fits_beside_its_reader(name):
     for cut in _tiles.HOPPER[name]:
         _, spilled, shared, products = needs_on_hopper(name, cut, True)
-        assert spilled <= 2 * SPILLED_BYTES
+        assert spilled <= 5 * SPILLED_BYTES  # once a tile
         assert programs(name, cut) * shared <= SHARED_BYTES
         assert products > 0
 

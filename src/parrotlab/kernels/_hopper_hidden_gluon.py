@@ -14,6 +14,8 @@ from parrotlab.kernels._hopper_gluon import READER, barriers, multiply, read_row
 
 WRITER = gl.constexpr(232)
 """Registers of a thread of the second group; the first has as many or more."""
+PUBLIC = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
+"""A later Triton's name of what 3.6 has under another."""
 
 
 @gluon.jit
@@ -205,7 +207,9 @@ def hidden_forward(
     halves: gl.constexpr = 2 if GATED else 1
     read_ring = gl.allocate_shared_memory(up.dtype, [STAGES * halves, K, ACROSS], up.layout)
     right_ring = read_ring
-    if GATED:
+    if GATED and PUBLIC:
+        right_ring = read_ring.reinterpret(up.dtype, [STAGES, K, N], WHOLE)
+    elif GATED:
         right_ring = read_ring._reinterpret(up.dtype, [STAGES, K, N], WHOLE)
     empty, ready = barriers(STAGES)
     total = tiles * (TILE // M) * ((hidden + ACROSS - 1) // ACROSS)
