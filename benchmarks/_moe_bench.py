@@ -139,9 +139,7 @@ class Bench:
                 told["forward"] = self.milliseconds(lambda: contender.layer(self.x_ND), 30)
             told["megabytes"] = self.megabytes(name)
             if name in PATHS and self.row.width <= 1024:
-                dtype = self.x_ND.dtype
-                if self.cuda or name != "folded":
-                    told["errors"] = errors(self.row, name, min(2048, len(self.x_ND)), self.device, dtype)
+                told["errors"] = errors(self.row, name, min(2048, len(self.x_ND)), self.device, self.x_ND.dtype)
         except Exception as error:
             told["failed"] = line(error)
 

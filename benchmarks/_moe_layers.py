@@ -62,14 +62,12 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     """By name, how each is made. ``compiled`` is torch.compile where it is worth it."""
     mixture = Mixture(experts=row.experts, active=ACTIVE, expansion=row.hidden / row.width, gated=row.gated)
     layer = _filled(mixture.build(row.width, ()), device)
-    router = compiled(layer.router)
+    router = compiled(_routed(layer))
     made: dict[str, Callable[[], Contender]] = {}
     for path in PATHS:
         made[path] = lambda path=path: _ours(layer, router, path, compiled)
-    made["router alone"] = lambda: Contender(
-        lambda x_ND: router(x_ND, x_ND).weights_NA, list(layer.router.parameters())
-    )
-    made["sorted, not compiled"] = lambda: _ours(layer, layer.router, "sorted", lambda function: function)
+    made["router alone"] = lambda: Contender(lambda x_ND: router(x_ND)[0], list(layer.router.parameters()))
+    made["sorted, not compiled"] = lambda: _ours(layer, _routed(layer), "sorted", lambda function: function)
     dense = _filled(Dense(expansion=ACTIVE * row.hidden / row.width, gated=row.gated).build(row.width, ()), device)
     made["dense"] = lambda: _plain(compiled(dense), dense)
     made["dense, not compiled"] = lambda: _plain(dense, dense)
@@ -115,12 +113,21 @@ def _ours(layer: Any, router: Callable, path: str, compiled: Callable) -> Conten
     """The routing and the experts. A kernel path is opaque to the compiler, which then gets the router alone."""
 
     def forward(x_ND: Tensor) -> Tensor:
-        routing = (router if path in OPAQUE else layer.router)(x_ND, x_ND)
-        experts = (routing.weights_NA, routing.experts_NA, routing.choices_E, layer.up_EDG, layer.down_EFD)
-        return expert_outputs_by(path, x_ND, *experts, layer.design.gated)
+        routed = (router if path in OPAQUE else _routed(layer))(x_ND)
+        return expert_outputs_by(path, x_ND, *routed, layer.up_EDG, layer.down_EFD, layer.design.gated)
 
     assert path in PATHS
     return Contender(forward if path in OPAQUE else compiled(forward), list(layer.parameters()))
+
+
+def _routed(layer: Any) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Weights, experts and counts. The logits have no further use: an unused output would have a gradient of zeros."""
+
+    def routed(x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        routing = layer.router(x_ND, x_ND)
+        return routing.weights_NA, routing.experts_NA, routing.choices_E
+
+    return routed
 
 
 def _plain(function: Callable, dense: nn.Module) -> Contender:

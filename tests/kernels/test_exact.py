@@ -73,9 +73,12 @@ def test_a_processor_makes_the_product_itself(monkeypatch):
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.parametrize(("split", "products"), [((False, False), 1), ((True, False), 3), ((True, True), 6)])
+@pytest.mark.parametrize(
+    ("split", "third", "products"),
+    [((False, False), True, 1), ((True, False), True, 3), ((True, True), True, 6), ((True, True), False, 3)],
+)
 def test_a_split_operand_costs_tensor_cores_two_products_more_and_two_split_ones_five(
-    split, products, tmp_path, monkeypatch
+    split, third, products, tmp_path, monkeypatch
 ):
     import triton
     import triton.language as tl
@@ -86,7 +89,7 @@ def test_a_split_operand_costs_tensor_cores_two_products_more_and_two_split_ones
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel, names = _exact_triton.product, _exact_triton.product.arg_names
-    constants = dict(zip(("LEFT_SPLIT", "RIGHT_SPLIT"), split)) | {"PART": tl.bfloat16, "PARTS": 1}
+    constants = dict(zip(("LEFT_SPLIT", "RIGHT_SPLIT"), split)) | {"PART": tl.bfloat16, "PARTS": 1, "THIRD": third}
     constants |= {"M": 64, "N": 64, "K": 64, "left_step": 1, "right_column": 1}
     kinds = {"left": "*fp32" if split[0] else "*bf16", "right": "*fp32" if split[1] else "*bf16", "out_CRMN": "*fp32"}
     signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in names}

@@ -1,11 +1,7 @@
-"""By which path the experts of a mixture are applied on a GPU.
-
-``GPU`` is one path for all, or "by_shape", which takes what ``FASTEST`` says.
-"""
+"""By which path the experts of a mixture are applied on a GPU, and how its router chooses."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Literal, get_args
 
@@ -14,47 +10,25 @@ from torch import Tensor
 
 from parrotlab.kernels import fast_experts
 
-Path = Literal["sorted", "folded", "fused"]
-"""sorted: a general sort, torch's grouped products. folded: the routing kernels, torch's grouped products, the routing
-weight in the activation. fused: see ``fast_experts``."""
+Path = Literal["sorted", "fused"]
+"""sorted: a general sort, torch's grouped products. fused: the kernels of ``fast_experts``."""
 PATHS: tuple[Path, ...] = get_args(Path)
 
-GPU: Path | Literal["by_shape"] = "sorted"
-"""What a GPU does."""
+GPU: Path = "fused"
+"""What a GPU does with bfloat16; float32, which has no tensor cores, it sorts."""
 
 ROUTER: Literal["plain", "fused"] = "fused"
 """How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
-FASTEST: dict[bool, list[tuple[float, Path]]] = {
-    True: [(math.inf, "fused")],
-    False: [(math.inf, "fused")],
-}
-"""With gates or without: up to this width, this path. From benchmarks/moe_layer.py on an H100, 16,384 tokens, top-2."""
 
-
-def path(x_ND: Tensor, experts: int, gated: bool) -> Path:
+def path(x_ND: Tensor, experts: int) -> Path:
     """For these tokens, in the products' precision, on their device."""
-    if not x_ND.is_cuda:
+    if not x_ND.is_cuda or GPU == "sorted" or x_ND.dtype != torch.bfloat16:
         return "sorted"
-    chosen: Path = "sorted"
-    if GPU != "by_shape":
-        chosen = GPU
-    else:
-        for widest, fastest in reversed(FASTEST[gated]):
-            chosen = fastest if x_ND.shape[-1] <= widest else chosen
-    reason = refusal(chosen, x_ND, experts)
-    if reason and GPU != "by_shape":
-        _tell(f"{chosen} experts of tokens {tuple(x_ND.shape)}: {reason}; sorted instead")
-    return "sorted" if reason else chosen
-
-
-def refusal(chosen: Path, x_ND: Tensor, experts: int) -> str:
-    """Why a path cannot take these tokens; empty if it can."""
-    if chosen == "sorted":
-        return ""
-    if chosen == "folded" and x_ND.dtype != torch.bfloat16:
-        return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
-    return fast_experts.refusal(x_ND, experts)
+    reason = fast_experts.refusal(x_ND, experts)
+    if reason:
+        _tell(f"experts of tokens {tuple(x_ND.shape)}: {reason}; sorted instead")
+    return "sorted" if reason else "fused"
 
 
 @torch.compiler.assume_constant_result  # while a step is compiled: a warning would break it in two

@@ -99,11 +99,12 @@ def combine(rows_SD, place_S, out_ND, tokens, width, ACTIVE: tl.constexpr, ROWS:
 
 
 @triton.jit
-def spread(x_ND, order_S, out_SD, choices, width, ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """out[s] = x[order[s] // A]: each choice's row is its token's."""
-    row_S = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+def spread(x_ND, place_S, out_SD, tokens, width, ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """out[place[n, a]] = x[n]: a token's row is read once, and written for each of its choices."""
+    token_N = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column_D = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside_SD = (row_S < choices)[:, None] & (column_D < width)[None, :]
-    token_S = tl.load(order_S + row_S, mask=row_S < choices, other=0).to(tl.int64) // ACTIVE
-    row_SD = tl.load(x_ND + token_S[:, None] * width + column_D[None, :], mask=inside_SD, other=0.0)
-    tl.store(out_SD + row_S[:, None] * width + column_D[None, :], row_SD, mask=inside_SD)
+    inside_ND = (token_N < tokens)[:, None] & (column_D < width)[None, :]
+    row_ND = tl.load(x_ND + token_N[:, None] * width + column_D[None, :], mask=inside_ND, other=0.0)
+    for choice in tl.static_range(ACTIVE):
+        row_N = tl.load(place_S + token_N * ACTIVE + choice, mask=token_N < tokens, other=0).to(tl.int64)
+        tl.store(out_SD + row_N[:, None] * width + column_D[None, :], row_ND, mask=inside_ND)

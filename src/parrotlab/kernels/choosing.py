@@ -80,7 +80,7 @@ def _gradient(grad_RNA: Tensor, logits_RNE: Tensor, experts_RNA: Tensor, renorma
 
 
 def _sizes(experts: int) -> dict[str, int]:
-    return {"LANES": lanes(experts), "ROWS": max(1, min(64, 4096 // lanes(experts))), "num_warps": 4}
+    return {"LANES": lanes(experts), "ROWS": max(1, min(64, 2048 // lanes(experts))), "num_warps": 4}
 
 
 def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -39,6 +39,8 @@ def logits(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
 
 @torch.library.custom_op("parrotlab::exact_product", mutates_args=())
 def _product(x_RND: Tensor, weight_RDE: Tensor) -> Tensor:
+    if x_RND.is_cuda and x_RND.dtype == weight_RDE.dtype == torch.bfloat16:  # nothing to split
+        return torch.bmm(x_RND, weight_RDE, out_dtype=torch.float32)
     return _launched(x_RND, weight_RDE, torch.float32)
 
 
@@ -75,7 +77,7 @@ def _launched(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor
         LEFT_SPLIT=left_RMK.dtype == torch.float32, RIGHT_SPLIT=right_RKN.dtype == torch.float32,
         THIRD=dtype == torch.float32,
         PART=_triton.tl.bfloat16 if left_RMK.is_cuda else _triton.tl.float32, PARTS=parts,
-        **sizes, num_warps=4, num_stages=2,
+        **sizes, num_warps=4, num_stages=min(4, -(-share // sizes["K"])),
     )  # fmt: skip
     return added(out_CRMN, dtype)
 

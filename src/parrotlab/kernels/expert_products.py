@@ -32,6 +32,10 @@ if importlib.util.find_spec("triton"):
     }
 
 
+ALIGNED_BYTES = 16
+"""Of which a descriptor's address is a multiple."""
+
+
 class Call(NamedTuple):
     """One layer's tensors and sizes."""
 
@@ -160,7 +164,7 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
     cut = call.cut("weights_product", columns, call.order_S.shape[0])
     cut = cut if call.hopper else cut._replace(M=min(cut.M, _tiles.lanes(rows)))
     matrix = -(-rows // cut.M) * -(-columns // cut.N)
-    parts = min(8, max(1, call.processors * (8 // cut.warps) // (experts * matrix)))
+    parts = min(8, max(1, call.processors // (experts * matrix)))
     out_CEPQ = left_SP.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left_SP.dtype)
     if call.hopper:
         left, right = _blocks(left_SP, cut.K, cut.M), _blocks(right_SQ, cut.K, cut.N)
@@ -176,4 +180,6 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
 
 def _blocks(tensor: Tensor, rows: int, columns: int) -> Any:
     """A descriptor through which blocks of a matrix are read; of experts' matrices, one below the other."""
+    if tensor.data_ptr() % ALIGNED_BYTES:  # a part of a larger tensor
+        tensor = tensor.clone()
     return _hopper.blocks(tensor.flatten(0, -2), [rows, columns])

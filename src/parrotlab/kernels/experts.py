@@ -22,7 +22,6 @@ from torch import Tensor
 from parrotlab.kernels import _choice
 from parrotlab.kernels.activation import activate
 from parrotlab.kernels.fast_experts import fast_expert_outputs
-from parrotlab.kernels.routing import route
 
 BLACKWELL = (10, 0)
 """The first compute capability of that generation."""
@@ -64,7 +63,7 @@ def expert_outputs(
 ) -> Tensor:
     """The same by the path that is fastest for the device and the shape."""
     x_ND = x_ND.to(product_dtype(x_ND))  # before the gather, which then moves half the bytes
-    path = _choice.path(x_ND, up_EDG.shape[-3], gated)
+    path = _choice.path(x_ND, up_EDG.shape[-3])
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
 
@@ -81,8 +80,6 @@ def expert_outputs_by(
     """The same by one path."""
     if path == "sorted":
         return _sorted(x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
-    if path == "folded":
-        return _folded(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
     up_EDG, down_EFD = up_EDG.to(x_ND.dtype), down_EFD.to(x_ND.dtype)
     return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
 
@@ -112,20 +109,6 @@ def _sorted(
     output_SD = grouped_product(activate(hidden_SG, gated), down_EFD, choices_E)
     y_ND = Combine.apply(output_SD, weights_NA.reshape(-1, active), order_S, place_NA)
     return y_ND.view_as(x_ND)
-
-
-def _folded(
-    x_ND: Tensor, weights_NA: Tensor, experts_NA: Tensor, up_EDG: Tensor, down_EFD: Tensor, gated: bool
-) -> Tensor:
-    """Placed by the routing kernels, and weighted in the activation: the outputs are neither kept nor read again."""
-    active = experts_NA.shape[-1]
-    order_S, place_S, bounds_E, _ = route(experts_NA, up_EDG.shape[-3])
-    token_S, place_NA, ends_E = order_S // active, place_S.view(-1, active), bounds_E[1:]
-    sorted_SD = Gather.apply(x_ND.reshape(-1, x_ND.shape[-1]), token_S, place_NA)
-    weight_S1 = Gather.apply(weights_NA.reshape(-1, 1), order_S, place_S.view(-1, 1))
-    hidden_SF = activate(_grouped_mm(sorted_SD, up_EDG, ends_E), gated) * weight_S1
-    output_SD = _grouped_mm(hidden_SF.to(x_ND.dtype), down_EFD, ends_E)
-    return _Sum.apply(output_SD, token_S, place_NA).view_as(x_ND)
 
 
 def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
@@ -229,20 +212,6 @@ class Gather(torch.autograd.Function):
     def backward(ctx, grad_SD: Tensor) -> tuple[Tensor, None, None]:
         (place_NA,) = ctx.saved_tensors
         return _at(grad_SD, place_NA).sum(dim=1), None, None
-
-
-class _Sum(torch.autograd.Function):
-    """y_n = Σ_a output[place[n, a]]: what ``Gather`` does backward."""
-
-    @staticmethod
-    def forward(ctx, output_SD: Tensor, token_S: Tensor, place_NA: Tensor) -> Tensor:
-        ctx.save_for_backward(token_S)
-        return output_SD[place_NA].sum(dim=1)
-
-    @staticmethod
-    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None]:
-        (token_S,) = ctx.saved_tensors
-        return grad_ND.index_select(0, token_S), None, None
 
 
 class Combine(torch.autograd.Function):

@@ -66,7 +66,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The output, and what is kept: rows by choice, what goes into the activation, what comes out of it, weighted."""
     call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
-    x_SD = spread(x_ND.contiguous(), order_S, weights_NA.shape[1])
+    x_SD = spread(x_ND.contiguous(), place_S, weights_NA.shape[1])
     before_SG, hidden_SF = hidden_forward(call, x_SD)
     output_SD = rows_product(call, hidden_SF, call.down_EFD, turned=False)
     return combined(output_SD, place_S, weights_NA.shape[1]), x_SD, before_SG, hidden_SF
@@ -89,7 +89,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of tokens, weights and both matrices."""
     call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
-    grad_SD = spread(grad_ND.contiguous(), order_S, weights_NA.shape[1])
+    grad_SD = spread(grad_ND.contiguous(), place_S, weights_NA.shape[1])
     slope_SG, grad_weights_NA = hidden_backward(call, grad_SD, before_SG)
     grad_down_EFD = weights_product(call, hidden_SF, grad_SD)
     del grad_SD

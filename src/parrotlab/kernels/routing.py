@@ -76,12 +76,12 @@ def combined(rows_SD: Tensor, place_S: Tensor, active: int) -> Tensor:
     return out_ND
 
 
-def spread(x_ND: Tensor, order_S: Tensor, active: int) -> Tensor:
-    """[S, D] each choice's token, in the choices' order."""
-    choices, width = order_S.shape[0], x_ND.shape[-1]
-    out_SD = x_ND.new_empty(choices, width)
-    grid, sizes = _blocks(choices, width)
-    _triton.spread[grid](x_ND, order_S, out_SD, choices, width, ACTIVE=active, **sizes)
+def spread(x_ND: Tensor, place_S: Tensor, active: int) -> Tensor:
+    """[S, D] each choice's token, by expert."""
+    tokens, width = x_ND.shape
+    out_SD = x_ND.new_empty(tokens * active, width)
+    grid, sizes = _blocks(tokens, width)
+    _triton.spread[grid](x_ND, place_S, out_SD, tokens, width, ACTIVE=active, **sizes)
     return out_SD
 
 
