@@ -30,12 +30,8 @@ def _add_product(
     Tensor cores cut off what they add to a large sum: the smaller parts have a sum of their own. The THIRD parts, and
     what is as small, are left out where the result is rounded to bfloat16.
     """
-    # What is not split goes to the product as it was loaded: only such loads does Triton's pipeline start ahead.
-    left_1, right_1 = left_MK, right_KN
-    if LEFT_SPLIT:
-        left_1, left_2, left_3 = _parts(left_MK)
-    if RIGHT_SPLIT:
-        right_1, right_2, right_3 = _parts(right_KN)
+    left_1, left_2, left_3 = _parts(left_MK.to(tl.float32))
+    right_1, right_2, right_3 = _parts(right_KN.to(tl.float32))
     if RIGHT_SPLIT:
         if THIRD:
             rest_MN = tl.dot(left_1.to(PART), right_3.to(PART), rest_MN)

@@ -122,10 +122,14 @@ def read_rows(
 
 @gluon.jit
 def multiply(
-    step, steps, left_ring, right_ring, empty, ready,
-    TURNED: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr,
+    step, steps, left_ring, right_ring, empty, ready, done,
+    TURNED: gl.constexpr, TELLS: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
+    LAYOUT: gl.constexpr,
 ):  # fmt: skip
-    """A tile's sums, and the step after it; a stage is given back while the next one's products are made."""
+    """A tile's sums, and the step after it; a stage is given back while the next one's products are made.
+
+    TELLS: arrives at ``done`` when it has waited for its last stage.
+    """
     sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
     for k in range(steps):
         stage = step % STAGES
@@ -137,6 +141,8 @@ def multiply(
         sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > 0)
         step += 1
+    if TELLS:
+        mbarrier.arrive(done, count=1)
     sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
     mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=steps > 0)
     return sum_MN, step

@@ -1,14 +1,17 @@
 """The hidden layer of experts and its gradient for Hopper GPUs, in Gluon: see ``_hopper_gluon``.
 
 Activation and routing weight are applied before anything is rounded. That takes about as long as a tile's products:
-two groups of four warps take turns, and while one multiplies a tile the other works on and writes the one before.
+two groups of four warps take turns, and while one multiplies a tile the other works on and writes the one before. A
+group waits for its turn until the other has waited for the last stage of its tile: a barrier only tells one phase from
+the next, and who looked at a stage too early would take the tile before last for its own.
 """
 
-# ruff: noqa: N803, RUF100
+# ruff: noqa: N803, RUF100, SIM113
 from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 from parrotlab.kernels._hopper_gluon import READER, barriers, multiply, read_rows, tile_of, write
 
@@ -36,6 +39,15 @@ def _normal(x_MN):
     sum_MN = sum_MN * square_MN - 0.06642067593
     sum_MN = sum_MN * square_MN + 0.3989246706
     return x_MN * sum_MN + 0.5
+
+
+@gluon.jit
+def _turns():
+    """The barriers of either group, at which the other arrives; the first's first turn waits for nobody."""
+    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for group in gl.static_range(2):
+        mbarrier.init(turns.index(group), count=1)
+    return turns
 
 
 @gluon.jit
@@ -70,7 +82,7 @@ def _read_tile(
 
 @gluon.jit
 def _hidden_tile(
-    step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, hidden_SF,
+    step, steps, left_ring, right_ring, empty, ready, done, weights_NA, order_S, before_SG, hidden_SF,
     first, end, column, hidden, GATED: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
     LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
@@ -78,7 +90,7 @@ def _hidden_tile(
     HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 2, 16])
     X: gl.constexpr = N // 2
     _, _, weight_M = _weights_of(weights_NA, order_S, first, end, M, HALF)
-    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, M, N, STAGES, LAYOUT)
+    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, done, False, True, M, N, STAGES, LAYOUT)
     left_MX, right_MX = _halves(sum_MN, M, N)
     if GATED:
         write(before_SG, left_MX, first, end, column, hidden, hidden * 2, M, X, LINES)
@@ -97,8 +109,8 @@ def _hidden_tile(
 
 @gluon.jit
 def _hidden_turns(
-    which: gl.constexpr, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
-    total, width, hidden, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
+    which: gl.constexpr, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG,
+    hidden_SF, total, width, hidden, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
     K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     """Every other tile of a program."""
@@ -110,14 +122,15 @@ def _hidden_turns(
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, ACROSS)
         steps = gl.where(first < end, (width + K - 1) // K, 0)
-        if turn == which:
+        if turn % 2 == which:
+            mbarrier.wait(turns.index(which), (turn // 2 & 1) ^ (1 - which))
             step = _hidden_tile(
-                step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, hidden_SF,
-                first, end, column, hidden, GATED, M, N, STAGES, LAYOUT, LINES,
+                step, steps, left_ring, right_ring, empty, ready, turns.index(1 - which), weights_NA, order_S,
+                before_SG, hidden_SF, first, end, column, hidden, GATED, M, N, STAGES, LAYOUT, LINES,
             )  # fmt: skip
         else:
             step += steps
-        turn ^= 1
+        turn += 1
 
 
 @gluon.jit
@@ -146,14 +159,14 @@ def _slope_part(
 
 @gluon.jit
 def _slope_tile(
-    step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, slope_SG, grad_weight_CS,
+    step, steps, left_ring, right_ring, empty, ready, done, weights_NA, order_S, before_SG, slope_SG, grad_weight_CS,
     first, end, column, hidden, choices, GATED: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
     STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     QUARTER: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 4, 16])
     X: gl.constexpr = N // 4
     row_M, choice_M, weight_M = _weights_of(weights_NA, order_S, first, end, M, QUARTER)
-    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, True, M, N, STAGES, LAYOUT)
+    sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, done, True, True, M, N, STAGES, LAYOUT)
     part_M = gl.zeros((M,), gl.float32, gl.SliceLayout(1, QUARTER))
     # A quarter at a time: more would not fit into registers beside the sums.
     for half in gl.static_range(2):
@@ -169,7 +182,7 @@ def _slope_tile(
 
 @gluon.jit
 def _slope_turns(
-    which: gl.constexpr, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+    which: gl.constexpr, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
     grad_weight_CS, total, width, hidden, choices, GATED: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr,
     N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
@@ -181,14 +194,16 @@ def _slope_turns(
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
         steps = gl.where(first < end, (width + K - 1) // K, 0)
-        if turn == which:
+        if turn % 2 == which:
+            mbarrier.wait(turns.index(which), (turn // 2 & 1) ^ (1 - which))
             step = _slope_tile(
-                step, steps, left_ring, right_ring, empty, ready, weights_NA, order_S, before_SG, slope_SG,
-                grad_weight_CS, first, end, column, hidden, choices, GATED, M, N, STAGES, LAYOUT, LINES,
+                step, steps, left_ring, right_ring, empty, ready, turns.index(1 - which), weights_NA, order_S,
+                before_SG, slope_SG, grad_weight_CS, first, end, column, hidden, choices, GATED, M, N, STAGES,
+                LAYOUT, LINES,
             )  # fmt: skip
         else:
             step += steps
-        turn ^= 1
+        turn += 1
 
 
 @gluon.jit
@@ -212,15 +227,16 @@ def hidden_forward(
     elif GATED:
         right_ring = read_ring._reinterpret(up.dtype, [STAGES, K, N], WHOLE)
     empty, ready = barriers(STAGES)
+    turns = _turns()
     total = tiles * (TILE // M) * ((hidden + ACROSS - 1) // ACROSS)
     gl.warp_specialize(
         [
             (_hidden_turns, (
-                0, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
+                0, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
                 total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_hidden_turns, (
-                1, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
+                1, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG, hidden_SF,
                 total, width, hidden, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (read_rows, (
@@ -243,15 +259,16 @@ def hidden_backward(
     left_ring = gl.allocate_shared_memory(grad.dtype, [STAGES, M, K], grad.layout)
     right_ring = gl.allocate_shared_memory(down.dtype, [STAGES, N, K], down.layout)
     empty, ready = barriers(STAGES)
+    turns = _turns()
     total = tiles * (TILE // M) * ((hidden + N - 1) // N)
     gl.warp_specialize(
         [
             (_slope_turns, (
-                0, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+                0, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
                 grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (_slope_turns, (
-                1, left_ring, right_ring, empty, ready, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
+                1, left_ring, right_ring, empty, ready, turns, weights_NA, order_S, tiles_T3, before_SG, slope_SG,
                 grad_weight_CS, total, width, hidden, choices, GATED, TILE, M, N, K, STAGES, LAYOUT, LINES,
             )),
             (read_rows, (

@@ -21,7 +21,9 @@ def _write(
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
         steps = gl.where(first < end, (depth + K - 1) // K, 0)
-        out_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, TURNED, M, N, STAGES, LAYOUT)
+        out_MN, step = multiply(
+            step, steps, left_ring, right_ring, empty, ready, empty.index(0), TURNED, False, M, N, STAGES, LAYOUT
+        )
         write(out_SN, out_MN, first, end, column, columns, columns, M, N, LINES)
 
 

@@ -59,8 +59,10 @@ class Call(NamedTuple):
         if up_EDG.is_cuda:
             facts = torch.cuda.get_device_properties(up_EDG.device)
             hopper, processors = facts.major == 9 and up_EDG.dtype == torch.bfloat16, facts.multi_processor_count
-        tensors = (tensor.contiguous() for tensor in (weights_NA, up_EDG, down_EFD))
-        return cls(*tensors, order_S, bounds_E, tiles_T3, gated, hopper, processors)
+        return cls(
+            weights_NA.contiguous(), up_EDG.contiguous(), down_EFD.contiguous(),
+            order_S, bounds_E, tiles_T3, gated, hopper, processors,
+        )  # fmt: skip
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
