@@ -138,7 +138,14 @@ def test_every_path_is_the_plain_loop_under_the_interpreter():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
-    "shape", [SHAPES[1], SHAPES[2], (0, 2000, 256, 256, 8, 2, True), (2, 900, 128, 512, 16, 2, False)]
+    "shape",
+    [
+        SHAPES[1],
+        SHAPES[2],
+        (2, 900, 128, 512, 16, 2, False),
+        (0, 6000, 640, 384, 8, 2, True),  # several tiles a program, of more steps than a ring has stages
+        (0, 6000, 384, 640, 8, 2, False),
+    ],
 )
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_is_the_plain_loop_on_a_gpu(shape, path):
