@@ -20,20 +20,26 @@ class Tiles(NamedTuple):
     """That multiply a tile. On a Hopper GPU four leave room for another program, or group of warps, beside them."""
     stages: int
 
+    def count(self, rows: int, columns: int) -> int:
+        """Of tiles of a matrix."""
+        return -(-rows // self.M) * -(-columns // self.N)
+
 
 KERNELS = ("hidden_forward", "rows_product", "hidden_backward", "weights_product")
 
+LARGER, SMALLER = Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)
+"""Of these, two programs share a processor: one multiplies while the other writes."""
 HOPPER: dict[str, list[Tiles]] = {
     "hidden_forward": [Tiles(128, 128, 64, 4, 6)],
-    "rows_product": [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)],
+    "rows_product": [LARGER, SMALLER],
     "hidden_backward": [Tiles(128, 128, 64, 4, 6)],
-    "weights_product": [Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)],
+    "weights_product": [LARGER, SMALLER],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
 MEASURED: dict[tuple[str, int], Tiles] = {
-    ("rows_product", 256): Tiles(128, 128, 64, 4, 3),
-    ("rows_product", 512): Tiles(128, 128, 64, 4, 3),
+    ("rows_product", 256): SMALLER,
+    ("rows_product", 512): SMALLER,
 }
 """By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
 
