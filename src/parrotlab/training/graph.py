@@ -60,4 +60,5 @@ def _compile(step: Step, treated: Callable) -> None:
     model.embed, model.unembed = (treated(part.__get__(model)) for part in (type(model).embed, type(model).unembed))
     for block in model.blocks:
         block.forward = treated(type(block).forward.__get__(block))
-    step.measure, step.update = treated(step.objective), treated(step.optimizer.step_)
+    step.measure = treated(step.objective)
+    step.update = step.optimizer.step_ if step.optimizer.one_pass else treated(step.optimizer.step_)

@@ -6,9 +6,12 @@ torch's own has one learning rate for a whole tensor; here a tensor holds R repl
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
+from parrotlab.kernels.adamw import OnePass, takes
 from parrotlab.training.recipe import Recipe
 
 
@@ -30,6 +33,13 @@ class AdamW:
         ]
         self.replicas = list(zip(*(self._apart(tensors) for tensors in (self.weights, self.first, self.second))))
 
+    @cached_property
+    def one_pass(self) -> OnePass | None:
+        """The kernels of a GPU, which launch themselves: no compiler is to look into them."""
+        if not takes(self.weights):
+            return None
+        return OnePass(self.weights, self.first, self.second, self.decays, tuple(self.rate_R.shape))
+
     @staticmethod
     def held(weight: Tensor) -> Tensor:
         """What this process keeps of a weight: here, all of it."""
@@ -45,11 +55,20 @@ class AdamW:
     def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
         """Clips the gradients and moves the weights; returns the gradient's norm before clipping, [*R].
 
-        ``schedule`` is the learning rate of this step over its peak. The gradients are overwritten.
+        ``schedule`` is the learning rate of this step over its peak. The gradients may be overwritten.
         """
         if self.rate_R.device.type == "cpu":
             return self._fused_step_(gradients, schedule)
+        if self.one_pass is not None:
+            return self._single_step_(self.one_pass, gradients, schedule)
         return self._plain_step_(gradients, schedule)
+
+    def _single_step_(self, one_pass: OnePass, gradients: list[Tensor], schedule: Tensor) -> Tensor:
+        recipe = self.recipe
+        self.steps += 1
+        norm_R = one_pass.norm(gradients)
+        one_pass.move_(norm_R, self.rate_R, schedule, self.steps, recipe.clip, recipe.betas, recipe.epsilon)
+        return norm_R
 
     @torch.no_grad()
     def _plain_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
