@@ -102,7 +102,7 @@ def move(
     second = tl.load(addresses_4W + 3 * tensors + tensor) + offset
 
     rate = tl.load(rate_R + replica) * tl.load(schedule)
-    scale = tl.minimum(clip / (tl.load(norm_R + replica) + 1e-6), 1.0)
+    scale = tl.minimum(clip / (tl.load(norm_R + replica) + 1e-6), 1.0, propagate_nan=tl.PropagateNan.ALL)
     shrink = 1 - rate * tl.load(decays_W + tensor)
     # In float64: at the first steps 1 - beta^t is a small difference.
     count = tl.load(steps).to(tl.float64)
