@@ -73,7 +73,7 @@ class Ends:
         """The loss, and its gradients by hidden states, norm and head."""
         with torch.autocast("cuda", dtype=products, enabled=products != torch.float32):
             loss = score(self.x_ND)
-        return [loss, *torch.autograd.grad(loss, self.leaves)]
+        return [loss.detach(), *torch.autograd.grad(loss, self.leaves)]
 
 
 def measured(width: int, vocabulary: int, names: list[str], device: str) -> dict[str, Any]:
