@@ -51,7 +51,8 @@ def pair(models, rates):
     """The model of the kernels with its optimizer, and the plain step's."""
     ours, theirs = models
     kernels, plain = (AdamW(model, RECIPE, rates) for model in (ours, theirs))
-    kernels.one_pass = OnePass(kernels.weights, kernels.first, kernels.second, kernels.decays, tuple(rates.shape))
+    state = kernels.weights, kernels.first, kernels.second
+    kernels.one_pass = OnePass(*state, kernels.decays, kernels.shares, tuple(rates.shape))
     return kernels, plain
 
 
@@ -73,6 +74,13 @@ def check(shape, device):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in test_the_kernels_step_as_the_plain_twin_under_the_interpreter")
+def test_interpreted_a_gradient_counts_by_its_share():
+    weights = [torch.zeros(3), torch.zeros(5)]
+    one_pass = OnePass(weights, weights, weights, [0.0, 0.0], [0.25, 1.0], ())
+    assert one_pass.square([torch.full((3,), 2.0), torch.full((5,), 1.0)]).item() == 3 + 5
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_the_kernels_step_as_the_plain_twin_under_the_interpreter")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_interpreted(shape):
     with torch.no_grad():
@@ -85,7 +93,7 @@ def test_the_kernels_step_as_the_plain_twin_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "test_interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES)} passed" in done.stdout
+    assert f"{len(SHAPES) + 1} passed" in done.stdout
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")

@@ -43,8 +43,8 @@ def _squared(address, left, PIECE: tl.constexpr, ALIGNED: tl.constexpr):
 
 
 @triton.jit
-def squares(addresses_4W, sizes_W, pieces_P2, sums_RS, pieces, PIECE: tl.constexpr):
-    """Sums of squares of the gradient: program s of a replica adds up the pieces s, s + S, s + 2S, ..."""
+def squares(addresses_4W, sizes_W, shares_W, pieces_P2, sums_RS, pieces, PIECE: tl.constexpr):
+    """Sums of share · gradient²: program s of a replica adds up the pieces s, s + S, s + 2S, ..."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     replica = tl.program_id(1).to(tl.int64)
     total = tl.zeros((PIECE,), tl.float32)
@@ -54,10 +54,11 @@ def squares(addresses_4W, sizes_W, pieces_P2, sums_RS, pieces, PIECE: tl.constex
         size = tl.load(sizes_W + tensor)
         left = tl.minimum(size - start, PIECE).to(tl.int32)
         address = tl.load(addresses_4W + tensor) + 4 * (replica * size + start)
+        share = tl.load(shares_W + tensor)
         if ((address | (4 * size)) & 15) == 0:
-            total += _squared(address, left, PIECE, True)
+            total += share * _squared(address, left, PIECE, True)
         else:
-            total += _squared(address, left, PIECE, False)
+            total += share * _squared(address, left, PIECE, False)
     tl.store(sums_RS + replica * programs + program, tl.sum(total, axis=0))
 
 

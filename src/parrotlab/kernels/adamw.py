@@ -37,7 +37,8 @@ def takes(weights: Sequence[Tensor]) -> bool:
 class OnePass:
     """The step for weights and moments that stay where they are; their table is made once.
 
-    ``stack`` is () for one model, (R,) for weights [R, ...] of replicas; ``decays`` has one number a weight.
+    ``stack`` is () for one model, (R,) for weights [R, ...] of replicas. ``decays`` and ``shares`` have one number a
+    weight; its square counts by its share in the norm.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class OnePass:
         first: Sequence[Tensor],
         second: Sequence[Tensor],
         decays: Sequence[float],
+        shares: Sequence[float],
         stack: tuple[int, ...],
     ) -> None:
         device, self.stack, self.replicas = weights[0].device, stack, math.prod(stack)
@@ -56,13 +58,13 @@ class OnePass:
         places_P = torch.arange(len(tensors_P)) - (counts_W.cumsum(0) - counts_W)[tensors_P]
         self.pieces_P2 = torch.stack([tensors_P, places_P], dim=1).int().to(device)
         self.sizes_W = sizes_W.to(device)
-        self.decays_W = torch.tensor(decays, dtype=torch.float32, device=device)
+        self.decays_W, self.shares_W = (torch.tensor(each, device=device).float() for each in (decays, shares))
         self.held = [*weights, *first, *second]  # addresses alone would keep nothing alive
         known = [0] * len(weights) + [tensor.data_ptr() for tensor in self.held]
         self.addresses_4W = torch.tensor(known, device=device)
 
-    def norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """[*R] Euclidean norm of each replica's whole gradient; ``move_`` takes the gradients that it has seen last."""
+    def square(self, gradients: Sequence[Tensor]) -> Tensor:
+        """[*R] each replica's gradient, squared and added up. ``move_`` will take these gradients."""
         assert [gradient.shape for gradient in gradients] == self.shapes, "gradients of other weights"
         assert all(gradient.dtype == torch.float32 for gradient in gradients), "gradients are float32"
         self.gradients = [gradient.contiguous() for gradient in gradients]
@@ -72,9 +74,9 @@ class OnePass:
         pieces = len(self.pieces_P2)
         sums_RS = self.decays_W.new_empty(self.replicas, max(1, min(pieces, SUMMERS // self.replicas)))
         _triton.squares[sums_RS.shape[::-1]](
-            self.addresses_4W, self.sizes_W, self.pieces_P2, sums_RS, pieces, PIECE=PIECE, num_warps=4
+            self.addresses_4W, self.sizes_W, self.shares_W, self.pieces_P2, sums_RS, pieces, PIECE=PIECE, num_warps=4
         )
-        return sums_RS.sum(dim=-1).sqrt().view(self.stack)
+        return sums_RS.sum(dim=-1).view(self.stack)
 
     def move_(
         self,

@@ -62,8 +62,8 @@ class ShardedAdamW(AdamW):
         rate = torch.tensor(recipe.learning_rate, device=processes.device.name)
         super().__init__(spread.model, recipe, rate)
         self.processes = processes
-        copies = [spread.layouts[name].copies for name in self.names]
-        self.copies = torch.tensor(copies, dtype=torch.float32, device=processes.device.name)
+        self.shares = [1 / spread.layouts[name].copies for name in self.names]
+        self.shares_W = torch.tensor(self.shares, device=processes.device.name)
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -71,15 +71,21 @@ class ShardedAdamW(AdamW):
         return held(weight)
 
     def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
-        """As AdamW's, by one kernel that needs no memory of its own."""
+        """As AdamW's, by kernels that need no memory of their own."""
+        if self.one_pass is not None:
+            return self._single_step_(self.one_pass, gradients, schedule)
         return self._fused_step_(gradients, schedule)
 
     def lone_norm(self, gradients: list[Tensor]) -> Tensor:
         """Of the whole gradient; what c processes hold counts 1/c for each of them."""
         if self.processes.size == 1:
             return super().lone_norm(gradients)
-        squares = torch.stack(torch._foreach_norm(gradients)).square() / self.copies
-        return self.processes.sum_(squares.sum()).sqrt()
+        squares = torch.stack(torch._foreach_norm(gradients)).square() * self.shares_W
+        return self.total(squares.sum()).sqrt()
+
+    def total(self, squares_R: Tensor) -> Tensor:
+        """Of all processes."""
+        return self.processes.sum_(squares_R)
 
 
 class DistributedStep:

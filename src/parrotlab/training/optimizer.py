@@ -25,6 +25,8 @@ class AdamW:
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
         self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
+        self.shares = [1.0] * len(named)
+        """Of each weight, what its gradient counts in the norm."""
         self.steps = torch.zeros((), device=rate_R.device)
         self.names = [name for name, _ in named]
         self.groups = [
@@ -38,7 +40,8 @@ class AdamW:
         """The kernels of a GPU, which launch themselves: no compiler is to look into them."""
         if not takes(self.weights):
             return None
-        return OnePass(self.weights, self.first, self.second, self.decays, tuple(self.rate_R.shape))
+        state = self.weights, self.first, self.second
+        return OnePass(*state, self.decays, self.shares, tuple(self.rate_R.shape))
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class AdamW:
     def _single_step_(self, one_pass: OnePass, gradients: list[Tensor], schedule: Tensor) -> Tensor:
         recipe = self.recipe
         self.steps += 1
-        norm_R = one_pass.norm(gradients)
+        norm_R = self.total(one_pass.square(gradients)).sqrt()
         one_pass.move_(norm_R, self.rate_R, schedule, self.steps, recipe.clip, recipe.betas, recipe.epsilon)
         return norm_R
 
@@ -121,6 +124,10 @@ class AdamW:
                     grad_scale=excess,
                 )
         return torch.stack(norms).view_as(self.rate_R)
+
+    def total(self, squares_R: Tensor) -> Tensor:
+        """Of all gradients' squares, of those that this process holds: here, the same."""
+        return squares_R
 
     def _apart(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         """Each replica's part of tensors that are shaped like the weights; it shares their memory."""
