@@ -22,9 +22,10 @@ if importlib.util.find_spec("triton"):
 LARGE = 8192
 """Tokens of a vocabulary from which a GPU takes the loss by chunks."""
 CHUNK_BYTES = 1 << 28
-"""Of a chunk's logits, over all replicas. Each chunk reads and writes the head's gradient once."""
-LANES = 4096
-"""Logits that a program has at a time."""
+"""Of a chunk's logits, over all replicas. Each chunk reads and writes the head's gradient once: on an H100 half as much
+costs up to a tenth of the time, and twice as much saves a twentieth at most."""
+LANES = 8192
+"""Logits that a program has at a time. On an H100 fewer are slower, and so is a whole row of 32,000."""
 
 
 def takes(x_ND: Tensor, vocabulary: int) -> bool:
