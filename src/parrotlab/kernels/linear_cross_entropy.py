@@ -23,7 +23,7 @@ LARGE = 8192
 """Tokens of a vocabulary from which a GPU takes the loss by chunks."""
 CHUNK_BYTES = 1 << 28
 """Of a chunk's logits, over all replicas. Each chunk reads and writes the head's gradient once: on an H100 half as much
-costs up to a tenth of the time, and twice as much saves a twentieth at most."""
+costs up to a tenth of the time, and twice as much saves about a twentieth."""
 LANES = 8192
 """Logits that a program has at a time. On an H100 fewer are slower, and so is a whole row of 32,000."""
 
