@@ -25,6 +25,7 @@ from parrotlab.model.attention import Attention
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.loss import mean_loss
 from parrotlab.model.transformer import LanguageModel, Transformer
+from parrotlab.training.compiler import compiled
 
 TOKENS, ROWS = 16_384, 16
 SIZES = [(512, 32_000), (512, 8192), (256, 32_000), (256, 8192), (1024, 32_000), (1024, 8192)]
@@ -82,8 +83,8 @@ def measured(width: int, vocabulary: int, names: list[str], device: str) -> dict
     row: dict[str, Any] = {"tokens": TOKENS, "width": width, "vocabulary": vocabulary}
     exact = ends.gradients(ends.plain, torch.float32)
     makers: dict[str, Callable[[], Score]] = {
-        "chunks": lambda: torch.compile(ends.chunks, dynamic=False),
-        "plain": lambda: torch.compile(ends.plain, dynamic=False),
+        "chunks": lambda: compiled(ends.chunks),
+        "plain": lambda: compiled(ends.plain),
         "liger": ends.liger,
     }
     for name, make in makers.items():

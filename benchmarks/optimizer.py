@@ -23,6 +23,7 @@ from _timing import kernels, milliseconds
 from parrotlab.model.attention import Attention
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.transformer import LanguageModel, Transformer
+from parrotlab.training.compiler import compiled
 from parrotlab.training.optimizer import AdamW
 from parrotlab.training.recipe import Recipe
 
@@ -92,7 +93,7 @@ def contenders(case: Case, device: str) -> dict[str, Callable[[], Callable[[], o
     return {
         "one pass": lambda: ours(lambda optimizer: optimizer.step_),
         "torch fused": theirs,
-        "compiled": lambda: ours(lambda optimizer: torch.compile(optimizer._plain_step_, dynamic=False)),
+        "compiled": lambda: ours(lambda optimizer: compiled(optimizer._plain_step_)),
     }
 
 
