@@ -39,7 +39,7 @@ from parrotlab.training.step import objective
 
 LOSS = "loss"
 """What travels with the gradients."""
-COMPILED = ("forward", "attend", "unembed", "depart", "combine")
+COMPILED = ("forward", "attend", "score", "depart", "combine")
 """Methods in whose place a module may have a compiled or a recomputing one."""
 
 
@@ -62,8 +62,8 @@ class ShardedAdamW(AdamW):
         rate = torch.tensor(recipe.learning_rate, device=processes.device.name)
         super().__init__(spread.model, recipe, rate)
         self.processes = processes
-        copies = [spread.layouts[name].copies for name in self.names]
-        self.copies = torch.tensor(copies, dtype=torch.float32, device=processes.device.name)
+        self.shares = [1 / spread.layouts[name].copies for name in self.names]
+        self.shares_W = torch.tensor(self.shares, device=processes.device.name)
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -71,15 +71,21 @@ class ShardedAdamW(AdamW):
         return held(weight)
 
     def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
-        """As AdamW's, by one kernel that needs no memory of its own."""
+        """As AdamW's, by kernels that need no memory of their own."""
+        if self.one_pass is not None:
+            return self._single_step_(self.one_pass, gradients, schedule)
         return self._fused_step_(gradients, schedule)
 
     def lone_norm(self, gradients: list[Tensor]) -> Tensor:
         """Of the whole gradient; what c processes hold counts 1/c for each of them."""
         if self.processes.size == 1:
             return super().lone_norm(gradients)
-        squares = torch.stack(torch._foreach_norm(gradients)).square() / self.copies
-        return self.processes.sum_(squares.sum()).sqrt()
+        squares = torch.stack(torch._foreach_norm(gradients)).square() * self.shares_W
+        return self.total(squares.sum()).sqrt()
+
+    def total(self, squares_R: Tensor) -> Tensor:
+        """Of all processes."""
+        return self.processes.sum_(squares_R)
 
 
 class DistributedStep:
@@ -163,11 +169,11 @@ class DistributedStep:
     def _backward(self, tokens_BT: Tensor, asked_BT: Tensor, before: list[Routing]) -> tuple[Tensor, list[Routing]]:
         """Adds the gradients of a micro-batch; returns its loss, and its routings with the choices of all so far."""
         with self.processes.device.autocast(self.recipe):
-            logits_BTV, routings = self.model(tokens_BT[..., :-1])
+            loss, routings = self.model.loss(tokens_BT, asked_BT)
         if routings:
             choices_LE = self.processes.sum_(torch.stack([routing.choices_E for routing in routings]))
             routings = [routing._replace(choices_E=choices_E) for routing, choices_E in zip(routings, choices_LE)]
-        objective_, loss = self.measure(self.recipe, logits_BTV, tokens_BT, asked_BT, routings)
+        objective_ = self.measure(self.recipe, loss, routings)
         # Its part of the mean over all processes and micro-batches: then what they exchange are sums.
         (objective_ / (self.how.accumulate * self.processes.size)).backward()
         earlier = [routing.choices_E for routing in before] or [0.0] * len(routings)
@@ -192,7 +198,7 @@ class DistributedStep:
     def _compile(self) -> None:
         """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
-        self.model.unembed, self.measure = compiled(self.model.unembed), compiled(objective)
+        self.model.score, self.measure = compiled(self.model.score), compiled(objective)
         depart, combine = compiled(ExpertExchange.depart), compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)

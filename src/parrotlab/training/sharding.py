@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement
 
@@ -109,6 +109,7 @@ def sharded(
         fully_shard(
             model, mesh=processes.everyone, ignored_params=_whole(model), shard_placement_fn=_even(processes.size)
         )
+        register_fsdp_forward_method(model, "loss")
         _gather_ahead(model, units)
         for module in model.modules():
             if isinstance(module, FSDPModule):
