@@ -66,7 +66,7 @@ def test_every_choice_falls_on_some_expert():
 @pytest.mark.parametrize("model_design", [design(width=32), mixture(), mixture(shared=1)])
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
 def test_the_captured_step_trains_as_the_plain_one(model_design, seeds):
-    # Windows of three steps, and a last one that is shorter. At 1e-2, noise of 1e-3 in the weights moved the mean by 0.1.
+    # Windows of three steps, and a shorter last one. At 1e-2, noise of 1e-3 in the weights moved the mean by 0.1.
     recipe, rates = dataclasses.replace(RECIPE, steps=250), [3e-3] * len(seeds)
     plain, fast = device("cuda", fast_steps=False), device("cuda")
     losses = [
