@@ -23,7 +23,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-load_block = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # its name until Triton 3.6
+load_block = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # their names until Triton 3.6
+load_lines = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
 REGISTERS = {8: 168, 4: 128}
 """Of a thread, by multiplying warps, before the readers lend them theirs: 65,536 over three groups of four warps; or,
 where two programs share a processor, over twice two."""
@@ -99,7 +100,7 @@ def tile_of(at, total, columns, tiles_T3, TILE: gl.constexpr, M: gl.constexpr, N
 @gluon.jit
 def copy_lines(line_KX, inside_KX, stage, bar):
     """Scattered lines into a stage, which their arrival completes."""
-    async_copy.async_copy_global_to_shared(stage, line_KX, mask=inside_KX)
+    load_lines(stage, line_KX, mask=inside_KX)
     async_copy.mbarrier_arrive(bar, increment_count=False)
 
 
