@@ -35,7 +35,14 @@ HOPPER: dict[tuple[str, bool], list[Tiles]] = {
 }
 """By kernel and gatedness. A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
-MEASURED: dict[tuple[str, int, bool], Tiles] = {}
+MEASURED: dict[tuple[str, int, bool], Tiles] = {
+    ("hidden_forward", 512, False): Tiles(128, 256, 64, 8, 4),
+    ("hidden_forward", 1024, False): Tiles(128, 256, 64, 8, 4),
+    ("rows_product", 256, False): Tiles(128, 128, 64, 4, 3),
+    ("rows_product", 256, True): Tiles(128, 128, 64, 4, 3),
+    ("rows_product", 512, False): Tiles(128, 128, 64, 4, 3),
+    ("rows_product", 512, True): Tiles(128, 128, 64, 4, 3),
+}
 """By kernel, width and gatedness: the fastest of these ways on an H100, where it is not the first."""
 
 PORTABLE: dict[str, Tiles] = {

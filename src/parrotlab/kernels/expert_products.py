@@ -164,7 +164,10 @@ def weights_product(call: Call, left: Tensor, right: Tensor, left_gathered: bool
     """
     experts, rows, columns, active = call.up_EDG.shape[0], left.shape[1], right.shape[1], call.weights_NA.shape[1]
     cut = call.cut("weights_product", columns, call.order_S.shape[0])
-    cut = cut if call.hopper else cut._replace(M=min(cut.M, _tiles.lanes(rows)))
+    if not call.hopper:
+        cut = cut._replace(M=min(cut.M, _tiles.lanes(rows)))
+    elif not left_gathered:  # 256 scattered columns take longer to gather than to multiply, 128 do not
+        cut = _tiles.HOPPER["weights_product", call.gated][1]
     matrix = -(-rows // cut.M) * -(-columns // cut.N)
     parts = min(8, max(1, (call.programs(cut) if call.hopper else _tiles.PROCESSORS) // (experts * matrix)))
     out_CEPQ = left.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left.dtype)
