@@ -57,8 +57,10 @@ class Call(NamedTuple):
         if x_ND.is_cuda:
             facts = torch.cuda.get_device_properties(x_ND.device)
             hopper, processors = facts.major == 9 and x_ND.dtype == torch.bfloat16, facts.multi_processor_count
-        tensors = (tensor.contiguous() for tensor in (x_ND, weights_NA, up_EDG, down_EFD))
-        return cls(*tensors, order_S, place_S, bounds_E, tiles_T3, gated, hopper, processors)
+        return cls(
+            x_ND.contiguous(), weights_NA.contiguous(), up_EDG.contiguous(), down_EFD.contiguous(),
+            order_S, place_S, bounds_E, tiles_T3, gated, hopper, processors,
+        )  # fmt: skip
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
