@@ -12,18 +12,8 @@ import torch
 from _moe_layers import Contender, Row, contenders, errors
 
 from parrotlab.kernels import _tiles
-from parrotlab.kernels.fast_experts import FUSED_WIDTH
+from parrotlab.kernels._choice import PATHS
 
-SEEN_BY = {
-    "hidden_forward": "saved",
-    "rows_product": "saved",
-    "weights_product": "saved",
-    "hidden_backward": "saved",
-    "hidden_again": "recomputed",
-    "fused_forward": "half_fused",
-    "fused_backward": "fused",
-}
-"""The path whose time tells the ways of cutting a kernel apart."""
 Cuts = dict[tuple[str, bool], list[_tiles.Tiles]]
 ALLOWED = 1e-2
 """Relative error, against float32, of a kernel that counts as right."""
@@ -39,9 +29,9 @@ def rehearse(task: tuple[str, bool, str]) -> list[dict[str, Any]]:
     cuda = device == "cuda"
     row, tokens = (Row(256, 512, 8, gated), 2048) if cuda else (Row(16, 32, 4, gated), 12)
     told = []
-    for cut in _tiles.CANDIDATES[kernel][: None if cuda else 1]:  # exact products are all cut alike
+    for cut in _tiles.HOPPER[kernel, gated][: None if cuda else 1]:  # exact products are all cut alike
         _tiles.MEASURED[kernel, row.width, gated] = cut
-        told.append({"kernel": kernel, "gated": gated, "cut": cut} | _compared(row, SEEN_BY[kernel], tokens, device))
+        told.append({"kernel": kernel, "gated": gated, "cut": cut} | _compared(row, "fused", tokens, device))
     return told
 
 
@@ -69,7 +59,7 @@ def right(rehearsed: list[dict[str, Any]]) -> Cuts:
             for one in rehearsed
             if "failed" not in one and (one.get("kernel"), one.get("gated")) == (kernel, gated)
         ]
-        for kernel in SEEN_BY
+        for kernel in _tiles.KERNELS
         for gated in (True, False)
     }
 
@@ -94,7 +84,7 @@ class Bench:
         for name, make in contenders(self.row, self.device, compiled).items():
             try:
                 contender = make()
-                if name not in SEEN_BY.values():  # those wait until their kernels are known to be right
+                if name != "fused":  # it waits until its kernels are known to be right
                     contender.both(self.x_ND, self.grad_ND)
                 self.made[name] = contender
             except Exception as error:
@@ -106,30 +96,28 @@ class Bench:
 
     def warm(self, cuts: Cuts) -> None:
         """Compiles what the row needs beyond the rehearsal; what fails shows when it is timed."""
-        for kernel, path in SEEN_BY.items():
-            for cut in cuts.get((kernel, self.row.gated), []) if path in self.made else []:
+        for kernel in _tiles.KERNELS if "fused" in self.made else ():
+            for cut in cuts.get((kernel, self.row.gated), []):
                 _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
                 with contextlib.suppress(Exception):
-                    self.both(path)
+                    self.both("fused")
         if self.cuda:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
     def tune(self, cuts: Cuts) -> None:
-        """Takes the fastest right way of cutting each kernel; a path without one is left out."""
-        for kernel, path in SEEN_BY.items():
-            if self.row.width > FUSED_WIDTH and "fused" in kernel:
-                continue
+        """Takes the fastest right way of cutting each kernel; the path is left out where a kernel has none."""
+        for kernel in _tiles.KERNELS:
             spent = {}
             for cut in cuts.get((kernel, self.row.gated), []):
                 _tiles.MEASURED[kernel, self.row.width, self.row.gated] = cut
                 try:
-                    spent[cut] = self.milliseconds(lambda path=path: self.both(path), 10) if path in self.made else 0
+                    spent[cut] = self.milliseconds(lambda: self.both("fused"), 10)
                 except Exception as error:
                     self.told["cuts"][f"{kernel} {tuple(cut)}"] = line(error)
             if not spent and self.cuda:
-                self.told["layers"][path] = {"failed": f"no way of cutting {kernel} is right"}
-                self.made.pop(path, None)
+                self.told["layers"]["fused"] = {"failed": f"no way of cutting {kernel} is right"}
+                self.made.pop("fused", None)
             if not spent:
                 continue
             best = min(spent, key=lambda cut: spent[cut])
@@ -150,7 +138,7 @@ class Bench:
                 told["both"] = self.milliseconds(lambda: self.both(name), 30)
                 told["forward"] = self.milliseconds(lambda: contender.layer(self.x_ND), 30)
             told["megabytes"] = self.megabytes(name)
-            if (name in SEEN_BY.values() or name in ("sorted", "folded")) and self.row.width <= 1024:
+            if name in PATHS and self.row.width <= 1024:
                 dtype = self.x_ND.dtype
                 if self.cuda or name != "folded":
                     told["errors"] = errors(self.row, name, min(2048, len(self.x_ND)), self.device, dtype)

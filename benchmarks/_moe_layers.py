@@ -1,7 +1,8 @@
-"""What ``moe_layer.py`` times: one feed-forward layer each, ours by every path, dense ones, and transformers'."""
+"""What ``moe_layer.py`` times: one feed-forward layer each, ours by every path, dense ones, and the peers'."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from parrotlab.kernels._choice import PATHS, Path
 from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
-from parrotlab.kernels.fast_experts import WAYS, takes
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.router import choices
 
 ACTIVE = 2
+OPAQUE = ("fused",)
+"""Paths that the compiler does not look into."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     layer = _filled(mixture.build(row.width, ()), device)
     router = compiled(layer.router)
     made: dict[str, Callable[[], Contender]] = {}
-    for path in (*WAYS, "folded", "sorted"):
-        if path not in WAYS or not takes(path, layer.up_EDG.new_empty(1, row.width), row.experts):
-            made[path] = lambda path=path: _ours(layer, router, path, compiled)
+    for path in PATHS:
+        made[path] = lambda path=path: _ours(layer, router, path, compiled)
     made["router alone"] = lambda: Contender(
         lambda x_ND: router(x_ND, x_ND).weights_NA, list(layer.router.parameters())
     )
@@ -76,6 +77,8 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
         made["transformers grouped_mm"] = lambda: _mixtral(row, device, "grouped_mm", lambda function: function)
         made["transformers grouped_mm, compiled"] = lambda: _mixtral(row, device, "grouped_mm", compiled)
         made["transformers eager"] = lambda: _mixtral(row, device, "eager", lambda function: function)
+    if row.gated and device == "cuda" and importlib.util.find_spec("liger_kernel"):
+        made["Liger"] = lambda: _mixtral(row, device, "liger", lambda function: function)
     return made
 
 
@@ -112,12 +115,12 @@ def _ours(layer: Any, router: Callable, path: str, compiled: Callable) -> Conten
     """The routing and the experts. A kernel path is opaque to the compiler, which then gets the router alone."""
 
     def forward(x_ND: Tensor) -> Tensor:
-        routing = (router if path in WAYS else layer.router)(x_ND, x_ND)
+        routing = (router if path in OPAQUE else layer.router)(x_ND, x_ND)
         experts = (routing.weights_NA, routing.experts_NA, routing.choices_E, layer.up_EDG, layer.down_EFD)
         return expert_outputs_by(path, x_ND, *experts, layer.design.gated)
 
     assert path in PATHS
-    return Contender(forward if path in WAYS else compiled(forward), list(layer.parameters()))
+    return Contender(forward if path in OPAQUE else compiled(forward), list(layer.parameters()))
 
 
 def _plain(function: Callable, dense: nn.Module) -> Contender:
@@ -125,7 +128,9 @@ def _plain(function: Callable, dense: nn.Module) -> Contender:
 
 
 def _mixtral(row: Row, device: str, implementation: str, compiled: Callable) -> Contender:
-    """transformers' mixture layer. Its eager experts ask the host which experts were chosen: no graph holds that."""
+    """transformers' mixture layer, or with Liger's experts in it. Its eager experts and Liger's ask the host which
+    experts were chosen: no graph holds that.
+    """
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
@@ -135,15 +140,20 @@ def _mixtral(row: Row, device: str, implementation: str, compiled: Callable) -> 
         num_local_experts=row.experts,
         num_experts_per_tok=ACTIVE,
     )
-    config._experts_implementation = implementation
-    block = _filled(MixtralSparseMoeBlock(config), device)
+    config._experts_implementation = "eager" if implementation == "liger" else implementation
+    block = MixtralSparseMoeBlock(config)
+    if implementation == "liger":
+        from liger_kernel.transformers.swiglu import LigerExperts
+
+        block.experts = LigerExperts(config)
+    block = _filled(block, device)
     function = compiled(block)
 
     def forward(x_ND: Tensor) -> Tensor:
         y_1ND = function(x_ND.unsqueeze(0))
         return (y_1ND[0] if isinstance(y_1ND, tuple) else y_1ND).view_as(x_ND)
 
-    return Contender(forward, list(block.parameters()), capturable=implementation != "eager")
+    return Contender(forward, list(block.parameters()), capturable=implementation == "grouped_mm")
 
 
 def _filled(module: nn.Module, device: str) -> Any:

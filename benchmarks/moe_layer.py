@@ -30,13 +30,13 @@ if "--smoke" in sys.argv:
 
 import torch
 from _facts import write
-from _moe_bench import SEEN_BY, Bench, line, rehearse, rehearse_ragged, right
+from _moe_bench import Bench, line, rehearse, rehearse_ragged, right
 from _moe_layers import ACTIVE, GATED, PLAIN, SMALL, TINY, Row
 
 from parrotlab.kernels import _tiles
-from parrotlab.kernels.fast_experts import WAYS
+from parrotlab.kernels._choice import PATHS
 
-FIRST = (*WAYS, "folded", "sorted", "dense", "router alone")
+FIRST = (*PATHS, "dense", "router alone")
 
 
 def run_row(
@@ -88,10 +88,10 @@ def side_by_side(rows: list[tuple[Row, int]], device: str, deadline: float) -> t
         context.Process(target=run_row, args=(row, tokens, device, ready, alone, cuts, results, deadline))
         for row, tokens in rows
     ]
-    tasks = [(kernel, gated, device) for kernel in SEEN_BY for gated in (True, False)]
-    with ProcessPoolExecutor(min(len(tasks) + len(WAYS), os.cpu_count() or 1), mp_context=context) as pool:
+    tasks = [(kernel, gated, device) for kernel in _tiles.KERNELS for gated in (True, False)]
+    with ProcessPoolExecutor(min(len(tasks) + 1, os.cpu_count() or 1), mp_context=context) as pool:
         rehearsals = [pool.submit(rehearse, task) for task in tasks]
-        ragged = [pool.submit(rehearse_ragged, (way, device)) for way in WAYS]
+        ragged = pool.submit(rehearse_ragged, ("fused", device))
         for process in processes:
             process.start()
         rehearsed = []
@@ -101,13 +101,12 @@ def side_by_side(rows: list[tuple[Row, int]], device: str, deadline: float) -> t
             except Exception as error:
                 rehearsed += [
                     {"kernel": task[0], "gated": task[1], "cut": cut, "failed": line(error)}
-                    for cut in _tiles.CANDIDATES[task[0]]
+                    for cut in _tiles.HOPPER[task[:2]]
                 ]
-        for way, rehearsal in zip(WAYS, ragged):
-            try:
-                rehearsed += rehearsal.result(timeout=max(1.0, deadline - time.time()))
-            except Exception as error:
-                rehearsed.append({"path": way, "failed": line(error)})
+        try:
+            rehearsed += ragged.result(timeout=max(1.0, deadline - time.time()))
+        except Exception as error:
+            rehearsed.append({"path": "fused", "failed": line(error)})
     for one in rehearsed:
         if "failed" in one:
             print(one, flush=True)

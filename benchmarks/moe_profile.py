@@ -32,10 +32,7 @@ ROWS = [
 ]  # fmt: skip
 RUNS = 10
 MOVED: dict[str, tuple[int, int, int, int, int]] = {
-    "saved": (8, 5, 3, 3, 3),
-    "recomputed": (9, 3, 3, 4, 3),
-    "half_fused": (9, 3, 2, 4, 3),
-    "fused": (9, 2, 2, 3, 3),
+    "fused": (8, 5, 3, 3, 3),
     "folded": (12, 6, 5, 3, 3),
     "sorted": (13, 6, 5, 3, 3),
 }

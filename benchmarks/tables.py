@@ -99,26 +99,27 @@ def generators(results: Row) -> list[dict[str, str]]:
 
 
 def moe_layer(results: Row) -> list[dict[str, str]]:
-    """Milliseconds forward and backward as a replayed graph, and ratios to the dense layer."""
+    """Milliseconds forward and backward as a replayed graph, and ratios to the dense layer; of memory too."""
     table = []
     for row in results["rows"]:
         spent = {name: layer["both"] for name, layer in row["layers"].items() if "both" in layer}
         dense = spent.get("dense", float("nan"))
         ratios = {name: milliseconds / dense for name, milliseconds in spent.items()}
-        kernels = {name: ratios[name] for name in ("saved", "recomputed", "half_fused", "fused") if name in ratios}
-        fastest = min(kernels, key=lambda name: kernels[name], default="")
-        errors = row["layers"].get(fastest, {}).get("errors", {})
+        errors = row["layers"].get("fused", {}).get("errors", {})
+        memory = {name: layer["megabytes"] for name, layer in row["layers"].items() if "megabytes" in layer}
+        if "fused" in memory and "dense" in memory:
+            memory["ratio"] = memory["fused"] / memory["dense"]
         table.append(
             {
                 "D, F, E": f"{row['width']}, {row['hidden']}, {row['experts']}",
                 "activation": "SwiGLU" if row["gated"] else "GELU",
                 "tokens": f"{row['tokens']:,}",
                 "dense, ms": _number(spent, "dense"),
-                "kernels": _number(kernels, fastest) + (f" ({fastest})" if fastest else ""),
-                "folded": _number(ratios, "folded"),
+                "kernels": _number(ratios, "fused"),
                 "sorted": _number(ratios, "sorted"),
                 "transformers, compiled": _number(ratios, "transformers grouped_mm, compiled") if row["gated"] else "",
                 "error of the kernels": f"{max(errors.values()):.1e}" if errors else ABSENT,
+                "their memory": _number(memory, "ratio"),
             }
         )
     return table

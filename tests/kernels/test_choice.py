@@ -15,27 +15,29 @@ def on_gpu():
 
 
 def test_a_processor_takes_the_path_of_the_golden_losses_whatever_was_chosen_for_gpus(monkeypatch):
-    monkeypatch.setattr(_choice, "GPU", "saved")
+    monkeypatch.setattr(_choice, "GPU", "fused")
     assert _choice.path(torch.empty(3, 8), 4, True) == "sorted"
 
 
-def test_a_gpu_does_as_before_until_it_is_told_otherwise(on_gpu):
-    assert _choice.path(on_gpu(64), 4, True) == "sorted"
+def test_a_gpu_takes_the_kernels_for_bfloat16(on_gpu, monkeypatch):
+    monkeypatch.setattr(_choice.fast_experts, "refusal", lambda x_ND, experts: "")
+    assert _choice.path(on_gpu(64), 4, True) == "fused"
+    assert _choice.path(on_gpu(64, torch.float32), 4, True) == "sorted"
 
 
 def test_by_shape_every_width_takes_the_first_path_that_is_wide_enough(on_gpu, monkeypatch):
     monkeypatch.setattr(_choice, "GPU", "by_shape")
-    fastest = {True: [(64, "fused"), (128, "saved"), (math.inf, "sorted")], False: [(64, "folded")]}
+    fastest = {True: [(64, "fused"), (128, "folded"), (math.inf, "sorted")], False: [(64, "folded")]}
     monkeypatch.setattr(_choice, "FASTEST", fastest)
     widths = (32, 64, 65, 129)
-    assert [_choice.path(on_gpu(width), 4, True) for width in widths] == ["fused", "fused", "saved", "sorted"]
+    assert [_choice.path(on_gpu(width), 4, True) for width in widths] == ["fused", "fused", "folded", "sorted"]
     assert [_choice.path(on_gpu(width), 4, False) for width in widths] == ["folded", "folded", "sorted", "sorted"]
 
 
 def test_a_shape_that_the_chosen_path_cannot_take_is_told_and_sorted(on_gpu, monkeypatch):
     monkeypatch.setattr(_choice, "GPU", "fused")
-    with pytest.warns(UserWarning, match=r"fused experts of tokens \(4, 512\): .* above 256; sorted instead"):
-        assert _choice.path(on_gpu(512), 4, True) == "sorted"
+    with pytest.warns(UserWarning, match=r"fused experts of tokens \(4, 512\): .*; sorted instead"):
+        assert _choice.path(on_gpu(512), 2000, True) == "sorted"
     monkeypatch.setattr(_choice, "GPU", "folded")
     with pytest.warns(UserWarning, match="bfloat16"):
         assert _choice.path(on_gpu(64, torch.float32), 4, True) == "sorted"

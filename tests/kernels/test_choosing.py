@@ -23,6 +23,12 @@ SHAPES = [
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
+@pytest.fixture(autouse=True)
+def plain_router(monkeypatch):
+    """``routed`` is the plain twin here."""
+    monkeypatch.setattr(_choice, "ROUTER", "plain")
+
+
 def check(shape, device):
     stack, tokens, experts, active, renormalise = shape
     generator = torch.Generator().manual_seed(tokens)

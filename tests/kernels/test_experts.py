@@ -60,7 +60,7 @@ def test_all_tokens_on_one_expert_leave_the_others_without_gradient():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("path", ["sorted", "folded", "saved"])
+@pytest.mark.parametrize("path", ["sorted", "folded", "fused"])
 def test_whatever_lies_in_memory_is_no_gradient_of_an_expert_that_nobody_visits(path):
     x_ND, weights_NA, _, _, up_EDG, down_EFD = case(600, 256, 512, 8, 1, dtype=torch.bfloat16)
     experts_NA = torch.tensor([1, 6]).repeat(300).unsqueeze(-1)

@@ -11,7 +11,7 @@ import torch
 from parrotlab.kernels import fast_experts
 from parrotlab.kernels._choice import PATHS
 from parrotlab.kernels.experts import expert_outputs_by, expert_outputs_reference
-from parrotlab.kernels.fast_experts import ALIGNED, FUSED_WIDTH, WAYS, fast_expert_outputs, takes
+from parrotlab.kernels.fast_experts import ALIGNED, fast_expert_outputs, refusal
 from parrotlab.model.routers.router import choices
 
 # replicas (0: none), tokens, width, hidden, experts, active, gated: ragged tiles, a lone token, empty experts, ...
@@ -85,7 +85,7 @@ def test_interpreted(shape, path):
 @pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
 def test_interpreted_within_one_compiled_graph():
     found = errors(
-        SHAPES[0], "recomputed", torch.float32, "cpu",
+        SHAPES[0], "fused", torch.float32, "cpu",
         compiled=lambda function: torch.compile(function, backend="aot_eager", fullgraph=True),
     )  # fmt: skip
     assert max(found.values()) < 1e-5, found
@@ -100,11 +100,10 @@ def guarded(leaf):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in test_every_path_is_the_plain_loop_under_the_interpreter")
-@pytest.mark.parametrize("way", WAYS)
-def test_interpreted_reads_nothing_beyond_its_tensors(way):
+def test_interpreted_reads_nothing_beyond_its_tensors():
     leaves, experts_NA, grad_ND = case(0, 21, 48, 80, 3, 2, True, torch.float32, "cpu")
     x, weights, up, down = leaves = [guarded(leaf) for leaf in leaves]
-    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+    y_ND = expert_outputs_by("fused", x, weights, experts_NA, choices(experts_NA, 3), up, down, True)
     for found in (y_ND, *torch.autograd.grad(y_ND, leaves, guarded(grad_ND))):
         assert found.isfinite().all()
 
@@ -121,7 +120,7 @@ def test_the_kernels_see_aligned_widths_alone(width, hidden, gated, monkeypatch)
     monkeypatch.setattr(fast_experts, "_forward", forward)
     monkeypatch.setattr(fast_experts, "route", lambda *arguments: ())
     (x, weights, up, down), experts_NA, _ = case(0, 3, width, hidden, 2, 1, gated, torch.float64, "cpu")
-    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, gated, "saved")
+    y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, gated)
     assert len(seen) == 5
     assert not any(size % ALIGNED for size in seen)
     assert torch.allclose(y_ND, x @ up[0, :, :hidden] @ down[0])
@@ -133,7 +132,7 @@ def test_every_path_is_the_plain_loop_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES) * (len(PATHS) - 1) + 1 + len(WAYS)} passed" in done.stdout
+    assert f"{len(SHAPES) * (len(PATHS) - 1) + 2} passed" in done.stdout
 
 
 @pytest.mark.gpu
@@ -150,21 +149,19 @@ def test_every_path_is_the_plain_loop_on_a_gpu(shape, path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_the_plain_loop_in_float32_on_a_gpu(way):
-    found = errors((0, 300, 64, 96, 4, 2, True), way, torch.float32, "cuda")
+def test_every_kernel_is_the_plain_loop_in_float32_on_a_gpu():
+    found = errors((0, 300, 64, 96, 4, 2, True), "fused", torch.float32, "cuda")
     assert max(found.values()) < 1e-5, found
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_every_run_gives_the_same_bits(way):
+def test_every_run_gives_the_same_bits():
     leaves, experts_NA, grad_ND = case(0, 3000, 128, 256, 8, 2, True, torch.bfloat16, "cuda")
     x, weights, up, down = leaves
     runs = []
     for _ in range(3):
-        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        y_ND = expert_outputs_by("fused", x, weights, experts_NA, choices(experts_NA, 8), up, down, True)
         runs.append([y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)])
     for other in runs[1:]:
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(runs[0], other))
@@ -172,13 +169,12 @@ def test_every_run_gives_the_same_bits(way):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("way", WAYS)
-def test_a_captured_pass_follows_its_inputs(way):
+def test_a_captured_pass_follows_its_inputs():
     leaves, experts_NA, grad_ND = case(0, 500, 64, 64, 4, 2, True, torch.bfloat16, "cuda")
     x, weights, up, down = leaves
 
     def both():
-        y_ND = fast_expert_outputs(x, weights, experts_NA, up, down, True, way)
+        y_ND = expert_outputs_by("fused", x, weights, experts_NA, choices(experts_NA, 4), up, down, True)
         return [y_ND, *torch.autograd.grad(y_ND, leaves, grad_ND)]
 
     side = torch.cuda.Stream()
@@ -194,7 +190,7 @@ def test_a_captured_pass_follows_its_inputs(way):
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(captured, both()))
 
 
-def test_a_width_that_no_kernel_holds_is_refused_with_a_reason():
-    x_ND = torch.empty(1, FUSED_WIDTH + 1)
-    assert f"above {FUSED_WIDTH}" in takes("fused", x_ND, 4) or "triton" in takes("fused", x_ND, 4)
-    assert "float64" in takes("saved", x_ND.double(), 4) or "triton" in takes("saved", x_ND, 4)
+def test_what_no_kernel_takes_is_refused_with_a_reason():
+    x_ND = torch.empty(1, 16)
+    assert "float64" in refusal(x_ND.double(), 4) or "triton" in refusal(x_ND, 4)
+    assert "2000 experts" in refusal(x_ND, 2000) or "triton" in refusal(x_ND, 4)

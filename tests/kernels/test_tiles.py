@@ -19,42 +19,71 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
-from parrotlab.kernels import _fused_triton, _tiled_triton
+from parrotlab.kernels import (
+    _hopper_gluon,
+    _hopper_hidden_gluon,
+    _hopper_rows_gluon,
+    _hopper_weights_gluon,
+    _tiled_triton,
+)
 
 PTXAS = Path(get_ptxas(90).path)
-KERNELS = {
-    "hidden_forward": (_tiled_triton.hidden_forward, {"KEEP": True}),
-    "rows_product": (_tiled_triton.rows_product, {"TURNED": True}),
-    "hidden_backward": (_tiled_triton.hidden_backward, {"AGAIN": False, "KEEP": False}),
-    "hidden_again": (_tiled_triton.hidden_backward, {"AGAIN": True, "KEEP": True}),
-    "weights_product": (_tiled_triton.weights_product, {"LEFT_GATHERED": True}),
-    "fused_forward": (_fused_triton.forward, {"LANES": 256}),
-    "fused_backward": (_fused_triton.backward, {"LANES": 256}),
+PORTABLE = {name: getattr(_tiled_triton, name) for name in _tiles.KERNELS}
+HOPPER = {
+    "hidden_forward": (_hopper_hidden_gluon.hidden_forward, {"up": "KN"}, "MK"),
+    "rows_product": (_hopper_rows_gluon.rows_product, {"left": "MK", "right": "NK"}, None),
+    "hidden_backward": (_hopper_hidden_gluon.hidden_backward, {"down": "NK"}, "MK"),
+    "weights_product": (_hopper_weights_gluon.weights_product, {"lying": "KN"}, "KM"),
 }
-COMMON = {"ACTIVE": 2, "TILE": 128} | {f"EVEN_{side}": True for side in "DFKNPQ"}
-INTEGERS = ("order_S", "bounds_E", "tiles_T2")
+"""Each kernel, the blocks that it reads through descriptors, and what it gathers."""
+COMMON = {"ACTIVE": 2, "TILE": 128, "TURNED": True, "LEFT_GATHERED": True} | {f"EVEN_{side}": True for side in "DFKNPQ"}
+INTEGERS = ("order_S", "bounds_E", "tiles_T3")
 EXACT = ("weights_NA", "grad_weight_CS")
-SIZES = ("width", "hidden", "choices", "depth", "rows", "columns", "experts", "parts")
+SIZES = ("tiles", "width", "hidden", "choices", "depth", "rows", "columns", "experts", "parts")
+SCALARS = ("tiles", "experts", "parts")
 SHARED_BYTES = 227 * 1024  # of one program
 SPILLED_BYTES = 128  # a few registers that wait in memory while a loop runs
 
 
 def needs(name, cut, gated):
     """Registers of a thread, spilled bytes, shared bytes of a program, and tensor core instructions in the code."""
-    kernel, own = KERNELS[name]
-    constants = {**COMMON, **own, "GATED": gated, "M": cut.M, "N": cut.N, "K": cut.K}
-    signature, aligned = {}, {}
-    for place, argument in enumerate(kernel.arg_names):
-        integer = "*i32" if argument in INTEGERS else "*fp32"
-        kind = "i32" if argument in SIZES else integer if argument in INTEGERS + EXACT else "*bf16"
-        signature[argument] = "constexpr" if argument in constants else kind
-        if argument not in constants and argument not in ("experts", "parts"):
-            aligned[(place,)] = [["tt.divisibility", 16]]
-    places = {(kernel.arg_names.index(key),): value for key, value in constants.items() if key in kernel.arg_names}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=places, attrs=aligned)
+    kernel = PORTABLE[name]
+    source = ASTSource(**arguments(kernel, COMMON | {"GATED": gated, "M": cut.M, "N": cut.N, "K": cut.K}, {}))
     options = {"num_warps": cut.warps, "num_stages": cut.stages}
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
+
+
+def needs_on_hopper(name, cut, gated):
+    kernel, blocks, gathered = HOPPER[name]
+    constants = COMMON | {"GATED": gated, "STAGES": cut.stages, **cut._asdict()}
+    constants["LINES"] = _hopper_gluon.lines(cut.M, cut.N, cut.warps)
+    if gathered:
+        constants["GATHERED"] = _hopper_gluon.room([constants[side] for side in gathered])
+    descriptors = {}
+    for argument, sides in blocks.items():
+        block = [constants[side] for side in sides]
+        descriptors[argument] = f"tensordesc<bf16{block},{_hopper_gluon.room(block)!r}>"
+    source = GluonASTSource(**arguments(kernel, constants, descriptors))
+    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[cut.warps]}
+    return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
+
+
+def arguments(kernel, constants, descriptors):
+    """What a kernel is compiled for: pointers and sizes that 16 divides, descriptors, constants."""
+    signature, aligned = {}, {}
+    for place, name in enumerate(kernel.arg_names):
+        integer = "*i32" if name in INTEGERS else "*fp32"
+        kind = "i32" if name in SIZES else integer if name in INTEGERS + EXACT else "*bf16"
+        signature[name] = "constexpr" if name in constants else descriptors.get(name, kind)
+        if name not in constants and name not in descriptors and name not in SCALARS:
+            aligned[(place,)] = [["tt.divisibility", 16]]
+    places = {(at,): constants[name] for at, name in enumerate(kernel.arg_names) if name in constants}
+    return {"fn": kernel, "signature": signature, "constexprs": places, "attrs": aligned}
+
+
+def told_of(compiled):
     code = Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.ptx"
     code.write_text(compiled.asm["ptx"])
     command = [PTXAS, "-v", "-arch=sm_90a", "-o", os.devnull, code]
@@ -63,30 +92,38 @@ def needs(name, cut, gated):
     return registers, spilled, compiled.metadata.shared, compiled.asm["ptx"].count("wgmma.mma_async")
 
 
-def fits(name, cut, gated):
-    _, spilled, shared, products = needs(name, cut, gated)
-    return spilled <= SPILLED_BYTES and shared <= SHARED_BYTES and products > 0
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
 @pytest.mark.skipif(not PTXAS.exists(), reason="triton ships no ptxas here")
-@pytest.mark.parametrize("name", KERNELS)
-def test_the_first_way_of_cutting_a_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
-    assert fits(name, _tiles.CANDIDATES[name][0], gated=True), needs(name, _tiles.CANDIDATES[name][0], True)
+@pytest.mark.parametrize("name", PORTABLE)
+def test_a_portable_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
+    _, spilled, shared, products = needs(name, _tiles.PORTABLE[name], True)
+    assert spilled <= SPILLED_BYTES
+    assert shared <= SHARED_BYTES
+    assert products > 0
+
+
+@pytest.mark.skipif(not PTXAS.exists(), reason="triton ships no ptxas here")
+@pytest.mark.parametrize("name", HOPPER)
+def test_the_first_way_of_cutting_a_hopper_kernel_fits_beside_its_readers(name):
+    _, spilled, shared, products = needs_on_hopper(name, _tiles.HOPPER[name, True][0], True)
+    assert spilled <= SPILLED_BYTES
+    assert shared <= SHARED_BYTES
+    assert products > 0
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PTXAS.exists(), reason="triton ships no ptxas here")
-@pytest.mark.parametrize("name", KERNELS)
-def test_every_way_of_cutting_a_kernel_fits_an_h100_with_gates_or_without(name):
-    for cut in _tiles.CANDIDATES[name]:
-        assert fits(name, cut, gated=False) or fits(name, cut, gated=True), (cut, needs(name, cut, False))
+@pytest.mark.parametrize(("name", "gated"), list(_tiles.HOPPER))
+def test_every_way_of_cutting_a_hopper_kernel_fits_into_its_shared_memory(name, gated):
+    for cut in _tiles.HOPPER[name, gated]:
+        programs = 2 if cut.warps == 4 else 1
+        assert programs * needs_on_hopper(name, cut, gated)[2] <= SHARED_BYTES
 
 
 def test_what_was_measured_is_one_of_the_ways():
-    assert all(cut in _tiles.CANDIDATES[kernel] for (kernel, *_), cut in _tiles.MEASURED.items())
-    assert set(_tiles.CANDIDATES) == set(KERNELS)
+    assert all(cut in _tiles.HOPPER[kernel, gated] for (kernel, _, gated), cut in _tiles.MEASURED.items())
+    assert set(_tiles.HOPPER) == {(name, gated) for name in HOPPER for gated in (False, True)}

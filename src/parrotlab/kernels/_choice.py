@@ -12,29 +12,30 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from parrotlab.kernels.fast_experts import Way, takes
+from parrotlab.kernels import fast_experts
 
-Path = Literal[Way, "sorted", "folded"]
+Path = Literal["sorted", "folded", "fused"]
 """sorted: a general sort, torch's grouped products. folded: the routing kernels, torch's grouped products, the routing
-weight in the activation. The others: see ``fast_experts.Way``."""
-PATHS: tuple[Path, ...] = ("sorted", "folded", *get_args(Way))
+weight in the activation. fused: see ``fast_experts``."""
+PATHS: tuple[Path, ...] = get_args(Path)
 
-GPU: Path | Literal["by_shape"] = "sorted"
+GPU: Path | Literal["by_shape"] = "by_shape"
 """What a GPU does."""
 
-ROUTER: Literal["plain", "fused"] = "plain"
-"""How a GPU makes choices of logits: as the processor does, or by the kernels of ``choosing``, not yet measured."""
+ROUTER: Literal["plain", "fused"] = "fused"
+"""How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
 FASTEST: dict[bool, list[tuple[float, Path]]] = {
-    True: [(256, "half_fused"), (512, "folded"), (math.inf, "sorted")],
-    False: [(256, "saved"), (math.inf, "folded")],
+    True: [(1024, "fused"), (math.inf, "sorted")],
+    False: [(math.inf, "fused")],
 }
-"""With gates or without: up to this width, this path. From benchmarks/moe_layer.py on an H100, 16,384 tokens, top-2."""
+"""With gates or without: up to this width, this path, in bfloat16; float32, which has no tensor cores, is sorted. On an
+H100 at 16,384 tokens, top-2, from the times of each kernel and of the layers; above 1024 with gates not measured."""
 
 
 def path(x_ND: Tensor, experts: int, gated: bool) -> Path:
     """For these tokens, in the products' precision, on their device."""
-    if not x_ND.is_cuda:
+    if not x_ND.is_cuda or (GPU == "by_shape" and x_ND.dtype != torch.bfloat16):
         return "sorted"
     chosen: Path = "sorted"
     if GPU != "by_shape":
@@ -52,11 +53,9 @@ def refusal(chosen: Path, x_ND: Tensor, experts: int) -> str:
     """Why a path cannot take these tokens; empty if it can."""
     if chosen == "sorted":
         return ""
-    if chosen == "folded":
-        if x_ND.dtype != torch.bfloat16:
-            return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
-        return takes("saved", x_ND, experts)
-    return takes(chosen, x_ND, experts)
+    if chosen == "folded" and x_ND.dtype != torch.bfloat16:
+        return f"torch's grouped product is compiled for bfloat16, not for {x_ND.dtype}"
+    return fast_experts.refusal(x_ND, experts)
 
 
 @torch.compiler.assume_constant_result  # while a step is compiled: a warning would break it in two

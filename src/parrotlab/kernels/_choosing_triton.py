@@ -53,8 +53,8 @@ def choose(
     inside_RA = alive_R[:, None] & (slot_A < A)[None, :]
     tl.store(weights_NA + at_RA, weight_RA, mask=inside_RA)
     tl.store(experts_NA + at_RA, expert_RA.to(tl.int64), mask=inside_RA)
-    # Whole numbers: their sum does not depend on the order in which programs finish.
-    tl.atomic_add(counts_E + replica * E + lane_E, tl.sum(count_RE, axis=0), mask=lane_E < E)
+    # Whole numbers, exact below 2^24: their sum does not depend on the order in which programs finish.
+    tl.atomic_add(counts_E + replica * E + lane_E, tl.sum(count_RE, axis=0).to(tl.float32), mask=lane_E < E)
 
 
 @triton.jit

@@ -30,7 +30,7 @@ def count(experts_NA, counts, choices, blocks, E: tl.constexpr, BLOCK: tl.conste
 
 @triton.jit
 def place(
-    experts_NA, counts, order_S, place_S, bounds_E, tiles_T2, choices, blocks, tiles,
+    experts_NA, counts, order_S, place_S, bounds_E, tiles_T3, choices, blocks, tiles,
     E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, SHARE: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -70,10 +70,12 @@ def place(
     first_TE = last_E[None, :] - ((total_E + ROWS - 1) // ROWS)[None, :]
     row_TE = base + (end_E - total_E)[None, :] + (tile_T[:, None] - first_TE) * ROWS
     row_T = tl.sum(tl.where(mine_TE, row_TE, 0), axis=1)
+    end_T = tl.sum(tl.where(mine_TE, (base + end_E)[None, :], 0), axis=1)
     expert_T = tl.where(expert_T < E, (replica * E).to(tl.int32) + expert_T, -1)
-    at_T = tiles_T2 + 2 * (replica * tiles + tile_T)
+    at_T = tiles_T3 + 3 * (replica * tiles + tile_T)
     tl.store(at_T, expert_T, mask=tile_T < tiles)
     tl.store(at_T + 1, row_T, mask=tile_T < tiles)
+    tl.store(at_T + 2, end_T, mask=tile_T < tiles)
 
 
 @triton.jit
@@ -90,3 +92,14 @@ def combine(rows_SD, place_S, out_ND, tokens, width, ACTIVE: tl.constexpr, ROWS:
         )
     at_ND = out_ND + token_N[:, None] * width + column_D[None, :]
     tl.store(at_ND, sum_ND.to(out_ND.dtype.element_ty), mask=inside_ND)
+
+
+@triton.jit
+def spread(x_ND, order_S, out_SD, choices, width, ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """out[s] = x[order[s] // A]: each choice's row is its token's."""
+    row_S = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column_D = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside_SD = (row_S < choices)[:, None] & (column_D < width)[None, :]
+    token_S = tl.load(order_S + row_S, mask=row_S < choices, other=0).to(tl.int64) // ACTIVE
+    row_SD = tl.load(x_ND + token_S[:, None] * width + column_D[None, :], mask=inside_SD, other=0.0)
+    tl.store(out_SD + row_S[:, None] * width + column_D[None, :], row_SD, mask=inside_SD)

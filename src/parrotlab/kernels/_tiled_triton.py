@@ -14,15 +14,14 @@ from parrotlab.kernels._activation_triton import activated, activated_backward
 
 
 @triton.jit
-def rows_of(tiles_T2, bounds_E, M: tl.constexpr, TILE: tl.constexpr):
+def rows_of(tiles_T3, M: tl.constexpr, TILE: tl.constexpr):
     """Expert of this program's tile, its rows, and which of them exist; expert -1 where there is nothing to do."""
     part: tl.constexpr = TILE // M
-    tile = tiles_T2 + 2 * (tl.program_id(1) // part)
-    expert = tl.load(tile)
+    tile = tiles_T3 + 3 * (tl.program_id(1) // part)
     first = tl.load(tile + 1) + tl.program_id(1) % part * M
-    end = tl.load(bounds_E + tl.maximum(expert, 0) + 1)
+    end = tl.load(tile + 2)
     row_M = first + tl.arange(0, M)
-    return tl.where(first < end, expert, -1), row_M, row_M < end
+    return tl.where(first < end, tl.load(tile), -1), row_M, row_M < end
 
 
 @triton.jit
@@ -49,12 +48,12 @@ def lines(base, start_M1, column_K, columns, EVEN: tl.constexpr):
 
 @triton.jit
 def hidden_forward(
-    x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, before_SG, hidden_SF, width, hidden,
-    ACTIVE: tl.constexpr, GATED: tl.constexpr, KEEP: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
+    x_ND, weights_NA, order_S, tiles_T3, up_EDG, before_SG, hidden_SF, width, hidden,
+    ACTIVE: tl.constexpr, GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """hidden = weight · activation(x[token] · up). KEEP also writes what went into the activation."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    """before = x[token] · up, and hidden = weight · activation(before)."""
+    expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
@@ -75,11 +74,10 @@ def hidden_forward(
             value_MN = tl.dot(x_MK, value_KN, value_MN, input_precision="ieee")
     inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
     row_M1 = row_M.to(tl.int64)[:, None]
-    if KEEP:
-        before = before_SG + row_M1 * columns + column_N[None, :]
-        tl.store(before, gate_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
-        if GATED:
-            tl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
+    before = before_SG + row_M1 * columns + column_N[None, :]
+    tl.store(before, gate_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
+    if GATED:
+        tl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
     weight_M = tl.load(weights_NA + choice_M).to(tl.float32)
     hidden_MN = activated(gate_MN, value_MN, GATED) * weight_M[:, None]
     tl.store(hidden_SF + row_M1 * hidden + column_N[None, :], hidden_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN)
@@ -87,12 +85,12 @@ def hidden_forward(
 
 @triton.jit
 def rows_product(
-    left_SK, bounds_E, tiles_T2, right_EKN, out_SN, depth, columns,
+    left_SK, tiles_T3, right_EKN, out_SN, depth, columns,
     TURNED: tl.constexpr, EVEN_K: tl.constexpr, EVEN_N: tl.constexpr,
     TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out = left · right[expert], or TURNED: left · right[expert]ᵀ, of right matrices [columns, depth]."""
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
     if expert < 0:
         return
     column_N = tl.program_id(0) * N + tl.arange(0, N)
@@ -116,58 +114,40 @@ def rows_product(
 
 @triton.jit
 def hidden_backward(
-    grad_ND, x_ND, weights_NA, order_S, bounds_E, tiles_T2, up_EDG, down_EFD, before_SG, slope_SG, hidden_SF,
-    grad_weight_CS, width, hidden, choices,
-    ACTIVE: tl.constexpr, GATED: tl.constexpr, AGAIN: tl.constexpr, KEEP: tl.constexpr, EVEN_D: tl.constexpr,
-    EVEN_F: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+    grad_ND, weights_NA, order_S, tiles_T3, down_EFD, before_SG, slope_SG, grad_weight_CS, width, hidden, choices,
+    ACTIVE: tl.constexpr, GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
+    TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """slope, the gradient before the activation, and these columns' part of each choice's weight's gradient.
-
-    What went into the activation is read, or AGAIN computed; KEEP writes weight · activation.
-    """
-    expert, row_M, alive_M = rows_of(tiles_T2, bounds_E, M, TILE)
+    """slope, the gradient before the activation, and these columns' part of each choice's weight's gradient."""
+    expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
     if expert < 0:
         return
     choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
     token_M1 = (choice_M // ACTIVE).to(tl.int64)[:, None]
     column_N = tl.program_id(0) * N + tl.arange(0, N)
     columns = hidden * 2 if GATED else hidden
-    up = up_EDG + expert.to(tl.int64) * width * columns
     down = down_EFD + expert.to(tl.int64) * hidden * width
     grad_MN = tl.zeros((M, N), tl.float32)
-    gate_MN = tl.zeros((M, N), tl.float32)
-    value_MN = tl.zeros((M, N), tl.float32)
     checked: tl.constexpr = not (EVEN_D and EVEN_F)
     for k in range(0, width, K):
         at_K = k + tl.arange(0, K)
         grad_MK = lines(grad_ND, token_M1 * width, at_K, width, EVEN_D)
         down_NK = block(down, column_N, at_K, width, hidden, width, checked)
         grad_MN = tl.dot(grad_MK, tl.trans(down_NK), grad_MN, input_precision="ieee")
-        if AGAIN:
-            x_MK = lines(x_ND, token_M1 * width, at_K, width, EVEN_D)
-            gate_KN = block(up, at_K, column_N, columns, width, hidden, checked)
-            gate_MN = tl.dot(x_MK, gate_KN, gate_MN, input_precision="ieee")
-            if GATED:
-                value_KN = block(up + hidden, at_K, column_N, columns, width, hidden, checked)
-                value_MN = tl.dot(x_MK, value_KN, value_MN, input_precision="ieee")
     inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
-    row_M1 = row_M.to(tl.int64)[:, None]
-    if not AGAIN:
-        before = before_SG + row_M1 * columns + column_N[None, :]
-        gate_MN = tl.load(before, mask=inside_MN, other=0.0).to(tl.float32)
-        if GATED:
-            value_MN = tl.load(before + hidden, mask=inside_MN, other=0.0).to(tl.float32)
+    at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
+    gate_MN = tl.load(before_SG + at_MN, mask=inside_MN, other=0.0).to(tl.float32)
+    value_MN = gate_MN
+    if GATED:
+        value_MN = tl.load(before_SG + at_MN + hidden, mask=inside_MN, other=0.0).to(tl.float32)
     weight_M1 = tl.load(weights_NA + choice_M).to(tl.float32)[:, None]
     out_MN, gate_MN, value_MN = activated_backward(gate_MN, value_MN, grad_MN, GATED)
     part = grad_weight_CS + tl.program_id(0).to(tl.int64) * choices + choice_M
     tl.store(part, tl.sum(grad_MN * out_MN, axis=1), mask=alive_M)
-    slope = slope_SG + row_M1 * columns + column_N[None, :]
-    tl.store(slope, (gate_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
+    tl.store(slope_SG + at_MN, (gate_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
     if GATED:
-        tl.store(slope + hidden, (value_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
-    if KEEP:
-        out = hidden_SF + row_M1 * hidden + column_N[None, :]
-        tl.store(out, (out_MN * weight_M1).to(hidden_SF.dtype.element_ty), mask=inside_MN)
+        slope = slope_SG + at_MN + hidden
+        tl.store(slope, (value_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
 
 
 @triton.jit

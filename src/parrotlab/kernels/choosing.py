@@ -35,7 +35,7 @@ def chosen(logits_NE: Tensor, ranked_NE: Tensor, active: int, renormalise: bool)
     return (
         weights_RNA.view(*stack, tokens, active),
         experts_RNA.view(*stack, tokens, active),
-        counts_RE.view(*stack, experts).float(),
+        counts_RE.view(*stack, experts),
     )
 
 
@@ -58,7 +58,7 @@ def _empty(logits_RNE: Tensor, ranked_RNE: Tensor, active: int, renormalise: boo
     return (
         logits_RNE.new_empty(replicas, tokens, active),
         logits_RNE.new_empty(replicas, tokens, active, dtype=torch.int64),
-        logits_RNE.new_empty(replicas, experts, dtype=torch.int32),
+        logits_RNE.new_empty(replicas, experts),
     )
 
 
@@ -85,6 +85,7 @@ def _sizes(experts: int) -> dict[str, int]:
 
 def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.save_for_backward(inputs[0], output[1])
+    ctx.mark_non_differentiable(*output[1:])
     ctx.renormalise = inputs[3]
     ctx.set_materialize_grads(False)
 

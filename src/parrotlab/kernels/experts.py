@@ -84,7 +84,7 @@ def expert_outputs_by(
     if path == "folded":
         return _folded(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
     up_EDG, down_EFD = up_EDG.to(x_ND.dtype), down_EFD.to(x_ND.dtype)
-    return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated, path)
+    return fast_expert_outputs(x_ND, weights_NA, experts_NA, up_EDG, down_EFD, gated)
 
 
 def _sorted(

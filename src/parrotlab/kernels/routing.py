@@ -29,8 +29,8 @@ class Route(NamedTuple):
     """The row of each choice."""
     bounds_E: Tensor
     """[R·E + 1]: expert e has the rows from bounds_E[e] up to bounds_E[e + 1]."""
-    tiles_T2: Tensor
-    """Expert and first row of each tile of up to 128 rows of one expert; expert -1: no such tile.
+    tiles_T3: Tensor
+    """Expert, first row and the end of the expert's rows, of each tile of up to 128 rows; -1, 0, 0: no such tile.
 
     T is what the worst routing would need, so that no size depends on the data.
     """
@@ -53,11 +53,11 @@ def route_reference(experts_NA: Tensor, experts: int) -> Route:
     counts = expert_S.bincount(minlength=replicas * experts).tolist()
     bounds, tiles = [0], []
     for expert, count in enumerate(counts):
-        tiles += [(expert, row) for row in range(bounds[-1], bounds[-1] + count, TILE)]
         bounds.append(bounds[-1] + count)
+        tiles += [(expert, row, bounds[-1]) for row in range(bounds[-2], bounds[-1], TILE)]
         if (expert + 1) % experts == 0:
             replica = expert // experts
-            tiles += [(-1, 0)] * ((replica + 1) * most_tiles(choices, experts) - len(tiles))
+            tiles += [(-1, 0, 0)] * ((replica + 1) * most_tiles(choices, experts) - len(tiles))
     tensors = (torch.tensor(values, dtype=torch.int32, device=order_S.device) for values in (bounds, tiles))
     return Route(order_S.int(), place_S.int(), *tensors)
 
@@ -71,16 +71,30 @@ def combined(rows_SD: Tensor, place_S: Tensor, active: int) -> Tensor:
     """[N, D] Σ_a rows[place[n, a]]: the choices' rows, summed for each token."""
     tokens, width = place_S.shape[0] // active, rows_SD.shape[-1]
     out_ND = rows_SD.new_empty(tokens, width)
-    columns = min(1024, max(16, 1 << (width - 1).bit_length()))
-    rows = max(1, 2048 // columns)
-    grid = (-(-tokens // rows), -(-width // columns))
-    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, ROWS=rows, COLUMNS=columns)
+    grid, sizes = _blocks(tokens, width)
+    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, **sizes)
     return out_ND
+
+
+def spread(x_ND: Tensor, order_S: Tensor, active: int) -> Tensor:
+    """[S, D] each choice's token, in the choices' order."""
+    choices, width = order_S.shape[0], x_ND.shape[-1]
+    out_SD = x_ND.new_empty(choices, width)
+    grid, sizes = _blocks(choices, width)
+    _triton.spread[grid](x_ND, order_S, out_SD, choices, width, ACTIVE=active, **sizes)
+    return out_SD
+
+
+def _blocks(rows: int, width: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid and the block of a kernel that passes over [rows, width]."""
+    columns = min(1024, max(16, 1 << (width - 1).bit_length()))
+    block = {"ROWS": max(1, 2048 // columns), "COLUMNS": columns}
+    return (-(-rows // block["ROWS"]), -(-width // columns)), block
 
 
 @torch.library.custom_op("parrotlab::route", mutates_args=())
 def _route(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    order_S, place_S, bounds_E, tiles_T2 = _empty(experts_RNA, experts)
+    order_S, place_S, bounds_E, tiles_T3 = _empty(experts_RNA, experts)
     replicas, choices = experts_RNA.shape[0], experts_RNA[0].numel()
     lanes = max(16, 1 << (experts - 1).bit_length())
     block = max(32, min(512, 16384 // lanes))
@@ -91,10 +105,10 @@ def _route(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
     tiles = most_tiles(choices, experts)
     share = 1 << (-(-tiles // blocks) - 1).bit_length()
     _triton.place[blocks, replicas](
-        experts_RNA, counts, order_S, place_S, bounds_E, tiles_T2, choices, blocks, tiles,
+        experts_RNA, counts, order_S, place_S, bounds_E, tiles_T3, choices, blocks, tiles,
         CHUNK=max(1, 4096 // lanes), SHARE=share, ROWS=TILE, **sizes,
     )  # fmt: skip
-    return order_S, place_S, bounds_E, tiles_T2
+    return order_S, place_S, bounds_E, tiles_T3
 
 
 @_route.register_fake
@@ -106,4 +120,4 @@ def _empty(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
 
     choices = tokens * active
     tiles = replicas * most_tiles(choices, experts)
-    return empty(replicas * choices), empty(replicas * choices), empty(replicas * experts + 1), empty(tiles, 2)
+    return empty(replicas * choices), empty(replicas * choices), empty(replicas * experts + 1), empty(tiles, 3)

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from parrotlab.kernels import choosing
+from parrotlab.kernels import choosing, exact
 from parrotlab.model.feedforwards.feedforward import Routing, probabilities
 
 
@@ -29,6 +29,8 @@ class Router(Protocol):
 
 def scores(x_ND: Tensor, weight_DE: Tensor) -> Tensor:
     """[*R, N, E] logits in float32, whatever the precision around: a rounded logit changes who is chosen."""
+    if exact.fused(x_ND, weight_DE):
+        return exact.logits(x_ND, weight_DE)
     with torch.autocast(x_ND.device.type, enabled=False):
         return x_ND.float() @ weight_DE.float()
 

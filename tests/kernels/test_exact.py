@@ -1,0 +1,117 @@
+"""The router's product against float64 and torch's float32; without a GPU under Triton's interpreter, in a process of
+its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from parrotlab.kernels import _choice, exact
+from parrotlab.model.routers.router import scores
+
+# stack, tokens, width, experts, of tokens and of weights
+SHAPES = [
+    ((), 70, 40, 5, torch.float32, torch.float32),
+    ((2,), 33, 64, 8, torch.bfloat16, torch.float32),
+    ((), 1, 17, 130, torch.bfloat16, torch.bfloat16),
+    ((3,), 300, 16, 16, torch.float32, torch.bfloat16),
+]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def case(shape, device):
+    stack, tokens, width, experts, *kinds = shape
+    generator = torch.Generator().manual_seed(tokens)
+
+    def normal(*sizes):
+        return torch.randn(*stack, *sizes, generator=generator)
+
+    leaves = normal(tokens, width), normal(width, experts) / width**0.5
+    leaves = [leaf.to(device, kind).requires_grad_() for leaf, kind in zip(leaves, kinds)]
+    return leaves, normal(tokens, experts).to(device)
+
+
+def far(mine, other):
+    return ((mine.double() - other).norm() / other.norm()).item()
+
+
+def check(shape, device, allowed):
+    leaves, grad_NE = case(shape, device)
+    ours_NE, exact_NE = exact.logits(*leaves), leaves[0].double() @ leaves[1].double()
+    assert ours_NE.dtype == torch.float32
+    assert far(ours_NE, exact_NE) < allowed
+    ours, theirs = (torch.autograd.grad(y, leaves, grad_NE.to(y.dtype)) for y in (ours_NE, exact_NE))
+    for leaf, mine, other in zip(leaves, ours, theirs):
+        assert mine.dtype == leaf.dtype
+        assert far(mine, other.double()) < (allowed if leaf.dtype == torch.float32 else 5e-3)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in test_the_product_is_float32s_under_the_interpreter")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_interpreted(shape):
+    check(shape, "cpu", 2e-7)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_the_product_is_float32s_under_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "test_interpreted"]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(SHAPES)} passed" in done.stdout
+
+
+def test_a_processor_makes_the_product_itself(monkeypatch):
+    monkeypatch.setattr(_choice, "ROUTER", "fused")
+    leaves, _ = case(SHAPES[0], "cpu")
+    assert not exact.fused(*leaves)
+    assert torch.equal(scores(*leaves), leaves[0] @ leaves[1])
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize(("split", "products"), [((False, False), 1), ((True, False), 3), ((True, True), 6)])
+def test_a_split_operand_costs_tensor_cores_two_products_more_and_two_split_ones_five(
+    split, products, tmp_path, monkeypatch
+):
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from parrotlab.kernels import _exact_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel, names = _exact_triton.product, _exact_triton.product.arg_names
+    constants = dict(zip(("LEFT_SPLIT", "RIGHT_SPLIT"), split)) | {"PART": tl.bfloat16, "PARTS": 1}
+    constants |= {"M": 64, "N": 64, "K": 64, "left_step": 1, "right_column": 1}
+    kinds = {"left": "*fp32" if split[0] else "*bf16", "right": "*fp32" if split[1] else "*bf16", "out_CRMN": "*fp32"}
+    signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in names}
+    source = ASTSource(
+        fn=kernel, signature=signature, constexprs={(names.index(name),): constants[name] for name in constants}
+    )
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4, "num_stages": 2})
+    assert code.asm["ttgir"].count("ttng.warp_group_dot %") == products
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("shape", [*SHAPES, ((), 16_384, 256, 64, torch.float32, torch.float32)])
+def test_the_product_is_float32s_on_a_gpu(shape):
+    check(shape, "cuda", 1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_choices_are_float32s_but_for_ties(kind):
+    (x_ND, weight_DE), _ = case(((), 16_384, 1024, 64, kind, torch.float32), "cuda")
+    ours_NE, exact_NE = exact.logits(x_ND, weight_DE), x_ND.double() @ weight_DE.double()
+    ours_NA, plain_NA = (logits_NE.topk(2).indices.sort().values for logits_NE in (ours_NE, exact_NE))
+    others_N = (ours_NA != plain_NA).any(dim=-1)
+    second_NE = exact_NE.sort(descending=True).values[others_N, 1:3]
+    assert (second_NE[:, 0] - second_NE[:, 1] < 1e-5).all()
+    assert others_N.sum() <= 4
