@@ -19,10 +19,11 @@ def test_a_processor_takes_the_path_of_the_golden_losses_whatever_was_chosen_for
     assert _choice.path(torch.empty(3, 8), 4, True) == "sorted"
 
 
-def test_a_gpu_takes_the_kernels_for_bfloat16(on_gpu, monkeypatch):
+def test_a_gpu_takes_the_kernels_for_bfloat16_at_the_widths_that_were_timed(on_gpu, monkeypatch):
     monkeypatch.setattr(_choice.fast_experts, "refusal", lambda x_ND, experts: "")
-    assert _choice.path(on_gpu(64), 4, True) == "fused"
-    assert _choice.path(on_gpu(64, torch.float32), 4, True) == "sorted"
+    for width, path in ((64, "sorted"), (256, "fused"), (1024, "fused"), (2048, "sorted")):
+        assert _choice.path(on_gpu(width), 4, True) == path
+        assert _choice.path(on_gpu(width, torch.float32), 4, True) == "sorted"
 
 
 def test_by_shape_every_width_takes_the_first_path_that_is_wide_enough(on_gpu, monkeypatch):
