@@ -104,7 +104,8 @@ def moe_layer(results: Row) -> list[dict[str, str]]:
     for row in results["rows"]:
         spent = {name: layer["both"] for name, layer in row["layers"].items() if "both" in layer}
         dense = spent.get("dense", float("nan"))
-        ratios = {name: milliseconds / dense for name, milliseconds in spent.items()}
+        beside = {name: row["layers"][name].get("dense_beside", dense) for name in spent}
+        ratios = {name: milliseconds / beside[name] for name, milliseconds in spent.items()}
         errors = row["layers"].get("fused", {}).get("errors", {})
         memory = {name: layer["megabytes"] for name, layer in row["layers"].items() if "megabytes" in layer}
         if "fused" in memory and "dense" in memory:
@@ -116,6 +117,7 @@ def moe_layer(results: Row) -> list[dict[str, str]]:
                 "tokens": f"{row['tokens']:,}",
                 "dense, ms": _number(spent, "dense"),
                 "kernels": _number(ratios, "fused"),
+                "folded": _number(ratios, "folded"),
                 "sorted": _number(ratios, "sorted"),
                 "transformers, compiled": _number(ratios, "transformers grouped_mm, compiled") if row["gated"] else "",
                 "error of the kernels": f"{max(errors.values()):.1e}" if errors else ABSENT,

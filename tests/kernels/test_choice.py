@@ -11,7 +11,7 @@ from parrotlab.kernels import _choice
 def on_gpu():
     """Tokens as if on a GPU, without one."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        yield lambda width, dtype=torch.bfloat16: torch.empty(4, width, dtype=dtype, device="cuda")
+        yield lambda width, dtype=torch.bfloat16, tokens=4096: torch.empty(tokens, width, dtype=dtype, device="cuda")
 
 
 def test_a_processor_takes_the_path_of_the_golden_losses_whatever_was_chosen_for_gpus(monkeypatch):
@@ -24,6 +24,7 @@ def test_a_gpu_takes_the_kernels_for_bfloat16_at_the_widths_that_were_timed(on_g
     for width, path in ((64, "sorted"), (256, "fused"), (1024, "fused"), (2048, "sorted")):
         assert _choice.path(on_gpu(width), 4, True) == path
         assert _choice.path(on_gpu(width, torch.float32), 4, True) == "sorted"
+        assert _choice.path(on_gpu(width, tokens=64), 4, True) == "sorted"
 
 
 def test_by_shape_every_width_takes_the_first_path_that_is_wide_enough(on_gpu, monkeypatch):
@@ -37,7 +38,7 @@ def test_by_shape_every_width_takes_the_first_path_that_is_wide_enough(on_gpu, m
 
 def test_a_shape_that_the_chosen_path_cannot_take_is_told_and_sorted(on_gpu, monkeypatch):
     monkeypatch.setattr(_choice, "GPU", "fused")
-    with pytest.warns(UserWarning, match=r"fused experts of tokens \(4, 512\): .*; sorted instead"):
+    with pytest.warns(UserWarning, match=r"fused experts of tokens \(4096, 512\): .*; sorted instead"):
         assert _choice.path(on_gpu(512), 2000, True) == "sorted"
     monkeypatch.setattr(_choice, "GPU", "folded")
     with pytest.warns(UserWarning, match="bfloat16"):

@@ -33,9 +33,15 @@ FASTEST: dict[bool, list[tuple[float, Path]]] = {
 H100 at 16,384 tokens, top-2, from the times of each kernel and of the layers, whose widths were 256 to 1024."""
 
 
+FEWEST = 2048
+"""Tokens from which on shapes are looked at: generation has fewer, which nobody has timed."""
+
+
 def path(x_ND: Tensor, experts: int, gated: bool) -> Path:
     """For these tokens, in the products' precision, on their device."""
-    if not x_ND.is_cuda or (GPU == "by_shape" and x_ND.dtype != torch.bfloat16):
+    if not x_ND.is_cuda:
+        return "sorted"
+    if GPU == "by_shape" and (x_ND.dtype != torch.bfloat16 or x_ND.numel() < FEWEST * x_ND.shape[-1]):
         return "sorted"
     chosen: Path = "sorted"
     if GPU != "by_shape":
