@@ -143,7 +143,10 @@ def _folded(
 
 
 def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
-    """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
+    """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second...
+
+    Rows behind the last group are not computed: in the product and in the gradient of x, they are unwritten memory.
+    """
     small = x_SD.dtype == torch.float32 and not x_SD.is_cuda and weight_EDF.shape[-2] * weight_EDF.shape[-1] <= SMALL
     if x_SD.dtype == torch.bfloat16 or small:
         return _grouped_mm(x_SD, weight_EDF, choices_E.flatten().cumsum(0).to(torch.int32))
@@ -212,7 +215,7 @@ class _LoopedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_SD: Tensor, weight_EDF: Tensor, sizes: list[int]) -> Tensor:
         ctx.save_for_backward(x_SD, weight_EDF)
-        ctx.sizes = sizes
+        ctx.sizes = sizes = [*sizes, len(x_SD) - sum(sizes)]  # the last of no matrix
         y_SF = x_SD.new_empty(len(x_SD), weight_EDF.shape[-1])
         for x, weight, y in zip(x_SD.split(sizes), weight_EDF.flatten(0, -3), y_SF.split(sizes)):
             torch.mm(x, weight, out=y)

@@ -4,7 +4,7 @@ A batch is the same whoever reads it: each process takes its rows of it, the los
 load-balancing loss sees everybody's choices, so that N processes train as one does. In one step they exchange
 
 - the blocks' matrices, gathered before their forward and backward passes, and their gradients, scattered (FSDP2);
-- under expert parallelism the tokens of each mixture and their outputs, and the same back;
+- under expert parallelism the tokens of each mixture and their outputs, and the gradients of both;
 - of every micro-batch, how often each expert was chosen (float32, L·E numbers);
 - the gradients of norms and routers with the loss, in one sum; and one number, the gradient's norm.
 
@@ -25,13 +25,14 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
-from parrotlab.kernels.experts import expert_outputs_sorted
+from parrotlab.kernels.experts import expert_outputs, expert_outputs_sorted
 from parrotlab.model.feedforwards.feedforward import Routing
 from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.transformer import Block, Transformer
 from parrotlab.tasks.task import Task
 from parrotlab.training.compiler import compiled
 from parrotlab.training.expert_exchange import ExpertExchange
+from parrotlab.training.expert_gather import ExpertGather
 from parrotlab.training.loop import Progress, summary
 from parrotlab.training.optimizer import AdamW
 from parrotlab.training.processes import Processes
@@ -198,21 +199,26 @@ class DistributedStep:
         return list(found.values()), loss
 
     def _compile(self) -> None:
-        """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
+        """Block by block, inside of FSDP's doings; where these are inside a block too, or it waits, its parts."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
         self.model.score, self.measure = compiled(self.model.score), compiled(objective)
         depart, combine = compiled(ExpertExchange.depart), compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
-            if self.processes.experts == 1:
-                if isinstance(block.feedforward, MixtureLayer):  # the host launches all of this step, and is in a hurry
-                    block.feedforward.expert_outputs = expert_outputs_sorted
+            layer = block.feedforward
+            apart = getattr(layer, "expert_outputs", None)
+            if not isinstance(apart, ExpertExchange) and not isinstance(layer, FSDPModule):
+                if apart is expert_outputs:  # the host launches all of this step, and is in a hurry
+                    layer.expert_outputs = expert_outputs_sorted
                 block.forward = compiled(type(block).forward.__get__(block))
                 continue
             block.attend = compiled(type(block).attend.__get__(block))
-            router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
-            router.forward = compiled(type(router).forward.__get__(router))
-            exchange.__dict__.update(depart=depart, combine=combine)
+            assert isinstance(layer, MixtureLayer)
+            layer.router.forward = compiled(type(layer.router).forward.__get__(layer.router))
+            if isinstance(apart, ExpertExchange):
+                apart.__dict__.update(depart=depart, combine=combine)
+            elif isinstance(apart, ExpertGather):
+                apart.forward = compiled(ExpertGather.forward.__get__(apart))
 
 
 def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Iterator[tuple[int, Progress | None]]:
