@@ -49,8 +49,10 @@ class ExpertGather(nn.Module):
         """
         experts, active = len(up_EDG), experts_NA.shape[1]
         x_MD = _Gathered.apply(x_ND.to(product_dtype(x_ND)), self.name, self.size)
-        weights_MA = _Gathered.apply(weights_NA, self.name, self.size)
-        own_MA = _gathered(experts_NA, self.name, self.size) - self.rank * experts
+        # In one journey: numbers of experts are exact in float32.
+        routes_NC = torch.cat((weights_NA.float(), experts_NA.float()), dim=1)
+        weights_MA, experts_MA = _Gathered.apply(routes_NC, self.name, self.size).chunk(2, dim=1)
+        own_MA = experts_MA.long() - self.rank * experts
         own_MA = torch.where((own_MA >= 0) & (own_MA < experts), own_MA, experts)
         own_E = choices(own_MA, experts + 1)[:-1]
         order_S, place_S = by_expert(own_MA, experts + 1)
