@@ -35,13 +35,16 @@ H100 at 16,384 tokens, top-2, from the times of each kernel and of the layers, w
 
 FEWEST = 2048
 """Tokens from which on shapes are looked at: generation has fewer, which nobody has timed."""
+LARGEST = 2
+"""Hidden width of an expert over the model's, up to which shapes are looked at: nothing larger has been timed."""
 
 
-def path(x_ND: Tensor, experts: int, gated: bool) -> Path:
+def path(x_ND: Tensor, experts: int, hidden: int, gated: bool) -> Path:
     """For these tokens, in the products' precision, on their device."""
     if not x_ND.is_cuda:
         return "sorted"
-    if GPU == "by_shape" and (x_ND.dtype != torch.bfloat16 or x_ND.numel() < FEWEST * x_ND.shape[-1]):
+    timed = x_ND.numel() >= FEWEST * x_ND.shape[-1] and hidden <= LARGEST * x_ND.shape[-1]
+    if GPU == "by_shape" and not (timed and x_ND.dtype == torch.bfloat16):
         return "sorted"
     chosen: Path = "sorted"
     if GPU != "by_shape":

@@ -64,7 +64,7 @@ def expert_outputs(
 ) -> Tensor:
     """The same by the path that is fastest for the device and the shape."""
     x_ND = x_ND.to(product_dtype(x_ND))  # before the gather, which then moves half the bytes
-    path = _choice.path(x_ND, up_EDG.shape[-3], gated)
+    path = _choice.path(x_ND, up_EDG.shape[-3], down_EFD.shape[-2], gated)
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
 
