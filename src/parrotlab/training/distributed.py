@@ -208,7 +208,9 @@ class DistributedStep:
             layer = block.feedforward
             apart = getattr(layer, "expert_outputs", None)
             if not isinstance(apart, ExpertExchange) and not isinstance(layer, FSDPModule):
-                if apart is expert_outputs:  # the host launches all of this step, and is in a hurry
+                if apart is expert_outputs and isinstance(
+                    layer, MixtureLayer
+                ):  # the host launches all of this step, and is in a hurry
                     layer.expert_outputs = expert_outputs_sorted
                 block.forward = compiled(type(block).forward.__get__(block))
                 continue
