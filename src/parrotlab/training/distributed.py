@@ -208,10 +208,8 @@ class DistributedStep:
             layer = block.feedforward
             apart = getattr(layer, "expert_outputs", None)
             if not isinstance(apart, ExpertExchange) and not isinstance(layer, FSDPModule):
-                if apart is expert_outputs and isinstance(
-                    layer, MixtureLayer
-                ):  # the host launches all of this step, and is in a hurry
-                    layer.expert_outputs = expert_outputs_sorted
+                if isinstance(layer, MixtureLayer) and apart is expert_outputs:
+                    layer.expert_outputs = expert_outputs_sorted  # the host launches this step, and is in a hurry
                 block.forward = compiled(type(block).forward.__get__(block))
                 continue
             block.attend = compiled(type(block).attend.__get__(block))
