@@ -68,20 +68,6 @@ def expert_outputs(
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
 
-def expert_outputs_sorted(
-    x_ND: Tensor,
-    weights_NA: Tensor,
-    experts_NA: Tensor,
-    choices_E: Tensor,
-    up_EDG: Tensor,
-    down_EFD: Tensor,
-    gated: bool,
-) -> Tensor:
-    """The same by torch's operators alone, which the compiler launches with less of the host's time than kernels."""
-    x_ND = x_ND.to(product_dtype(x_ND))
-    return _sorted(x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
-
-
 def expert_outputs_by(
     path: _choice.Path,
     x_ND: Tensor,
@@ -93,6 +79,7 @@ def expert_outputs_by(
     gated: bool,
 ) -> Tensor:
     """The same by one path."""
+    x_ND = x_ND.to(product_dtype(x_ND))
     if path == "sorted":
         return _sorted(x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
     if path == "folded":

@@ -13,6 +13,7 @@ Each process's objective is its part of the mean over all, so that whatever is e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
-from parrotlab.kernels.experts import expert_outputs, expert_outputs_sorted
+from parrotlab.kernels.experts import expert_outputs, expert_outputs_by
 from parrotlab.model.feedforwards.feedforward import Routing
 from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.transformer import Block, Transformer
@@ -209,7 +210,8 @@ class DistributedStep:
             apart = getattr(layer, "expert_outputs", None)
             if not isinstance(apart, ExpertExchange) and not isinstance(layer, FSDPModule):
                 if isinstance(layer, MixtureLayer) and apart is expert_outputs:
-                    layer.expert_outputs = expert_outputs_sorted  # the host launches this step, and is in a hurry
+                    # No graph captures this step, and there the kernels have not been faster (docs/notebook.md).
+                    layer.expert_outputs = functools.partial(expert_outputs_by, "sorted")
                 block.forward = compiled(type(block).forward.__get__(block))
                 continue
             block.attend = compiled(type(block).attend.__get__(block))
