@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from _moe_layers import Contender, Row, contenders, errors
+from _timing import milliseconds, peak_bytes
 
 from parrotlab.kernels import _tiles
 from parrotlab.kernels._choice import PATHS
@@ -78,10 +79,7 @@ class Bench:
 
     def prepare(self) -> None:
         """Makes and warms every contender; what fails is told."""
-        compiled = (
-            (lambda function: torch.compile(function, dynamic=False)) if self.cuda else (lambda function: function)
-        )
-        for name, make in contenders(self.row, self.device, compiled).items():
+        for name, make in contenders(self.row, self.device, self.compiled).items():
             try:
                 contender = make()
                 if name != "fused":  # it waits until its kernels are known to be right
@@ -149,38 +147,13 @@ class Bench:
             began = time.perf_counter()
             run()
             return 1e3 * (time.perf_counter() - began)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        if graph:
-            captured = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(captured):
-                run()
-            run = captured.replay
-        run()
-        rounds = []
-        for _ in range(5):
-            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            first.record()
-            for _ in range(max(1, times // 5)):
-                run()
-            last.record()
-            last.synchronize()
-            rounds.append(first.elapsed_time(last) / max(1, times // 5))
-        return min(rounds)
+        return milliseconds(run, max(1, times // 5), graph)
 
     def megabytes(self, name: str) -> float:
         """The most memory that a forward and backward needs above what was there before."""
         if not self.cuda:
             return 0.0
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        self.both(name)
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
+        return peak_bytes(lambda: self.both(name)) / 1e6
 
 
 def line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Items a second of our model under lm-evaluation-harness, and of lm-eval's Hugging Face backend on the same weights.
 
-    PARROTLAB_DATA=FOLDER python benchmarks/evaluation.py [--device cuda] [--output FILE]
+    PARROTLAB_DATA=FOLDER python benchmarks/evaluation.py [--device cuda] [--output FILE] [--models dense mixture]
 
 A dense model and a mixture are trained for a few steps on questions with their answers, so that their texts end, and
 exported; both sides then answer the same items of the same task files. The peer is asked with several batch sizes, and
@@ -16,6 +16,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import argparse
 import itertools
+import json
 import math
 import tempfile
 import time
@@ -48,6 +49,7 @@ TRAINING = (
     "arc_easy/train",
     "arc_challenge/train",
 )
+GPU_ITEMS = 5
 ROWS_READ = 8_000
 """Of each of these files, at most."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": math.inf}
@@ -61,7 +63,7 @@ class Question:
     benchmark: str
     shots: int
     items: int
-    """On a CPU; a GPU is asked ten times as many."""
+    """On a CPU; a GPU is asked ``GPU_ITEMS`` times as many."""
 
 
 CHOICES = (
@@ -145,7 +147,7 @@ def difference(ours: harness.Asked, theirs: harness.Asked) -> float:
 
 def compare(question: Question, ours: Any, peers: dict[int, Any], precision: str, device: str) -> dict[str, Any]:
     """Both sides on one question, in turns; the first turn of a GPU is not counted."""
-    items = question.items * (1 if device == "cpu" else 10)
+    items = question.items * (1 if device == "cpu" else GPU_ITEMS)
     if device != "cpu":
         asked(ours, question, 8, device)
     answers, seconds = asked(ours, question, items, device)
@@ -189,6 +191,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=100, help="of training, before the models are asked")
     parser.add_argument("--vocabulary", type=int, default=32_768)
+    parser.add_argument("--models", nargs="+", choices=("dense", "mixture"), default=["dense", "mixture"])
+    parser.add_argument("--add", action="store_true", help="keep what the output has of the other model")
     options = parser.parse_args()
     harness.offline()
     from lm_eval.models.huggingface import HFLM
@@ -202,11 +206,15 @@ def main() -> None:
     shape = {"width": options.width, "layers": options.layers, "vocabulary": options.vocabulary, "steps": options.steps}
     settings = shape | {"device": device, "precision": precision, "threads": torch.get_num_threads()}
     rows: list[dict[str, Any]] = []
+    if options.add and options.output.exists():
+        kept = json.loads(options.output.read_text())["results"]["rows"]
+        rows = [row for row in kept if row["model"] not in options.models]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         learned = (text for name in TRAINING for text in texts(name))
         reader = tokenizer.train(learned, options.vocabulary, folder / "tokenizer.json")
-        for name, design in designs(options.width, options.layers).items():
+        for name in options.models:
+            design = designs(options.width, options.layers)[name]
             model = build(design, reader.vocabulary, 0, device)
             train(model, reader, options.steps)
             out = folder / name

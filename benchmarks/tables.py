@@ -166,6 +166,49 @@ def pretrain(results: Row) -> list[dict[str, str]]:
     ]
 
 
+def optimizer(results: Row) -> list[dict[str, str]]:
+    """Milliseconds of a step, and in brackets its launches; of ours the speed of memory that they mean."""
+
+    def told(row: Row, name: str) -> str:
+        return f"{row[name]['milliseconds']:.3g} ({row[name]['launches']})" if name in row else ABSENT
+
+    return [
+        {
+            "model": f"{row['layers']} layers, d = {row['width']}, {row['experts']} experts",
+            "replicas": str(row["replicas"]),
+            "million parameters": f"{row['parameters'] / 1e6:.3g}",
+            "tensors": str(row["tensors"]),
+            "one pass, ms": told(row, "one pass"),
+            "compiled": told(row, "compiled"),
+            "torch fused": told(row, "torch fused"),
+            "TB/s": _number(row.get("one pass", {}), "terabytes_per_second"),
+        }
+        for row in results["rows"]
+    ]
+
+
+def head(results: Row) -> list[dict[str, str]]:
+    """Milliseconds forward and backward, and in brackets the megabytes above what was there before."""
+
+    def told(row: Row, name: str) -> str:
+        return f"{row[name]['milliseconds']:.3g} ({row[name]['megabytes']:.0f})" if name in row else ABSENT
+
+    return [
+        {
+            "d": str(row["width"]),
+            "vocabulary": f"{row['vocabulary']:,}",
+            "tokens": f"{row['tokens']:,}",
+            "by chunks, ms (MB)": told(row, "chunks"),
+            "all logits": told(row, "plain"),
+            "Liger": told(row, "liger"),
+            "error": f"{row['chunks']['error']:.1e}" if "chunks" in row else ABSENT,
+            "of all logits": f"{row['plain']['error']:.1e}" if "plain" in row else ABSENT,
+            "of Liger": f"{row['liger']['error']:.1e}" if "liger" in row else ABSENT,
+        }
+        for row in results["rows"]
+    ]
+
+
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "training_step": training_step,
     "memory": memory,
@@ -176,6 +219,8 @@ TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
     "evaluation": evaluation,
     "evaluation_gpu": evaluation,
     "pretrain": pretrain,
+    "optimizer": optimizer,
+    "head": head,
 }
 
 

@@ -4,7 +4,9 @@ import pytest
 from fakes import design, mixture
 
 from parrotlab.kernels.experts import GROUPS
+from parrotlab.kernels.linear_cross_entropy import CHUNK_BYTES, LARGE
 from parrotlab.run import MEMORY_SHARE, STACKED_NUMBERS, STACKED_RUNS, WORKSPACE_BYTES, Run, bytes_needed, stacks
+from parrotlab.tasks.language import Language
 from parrotlab.tasks.phone_book import PhoneBook
 from parrotlab.training.devices import Device
 from parrotlab.training.recipe import Recipe
@@ -54,6 +56,22 @@ def test_a_run_needs_more_memory_with_every_row_and_every_channel():
     assert alone(replace(RUN, recipe=replace(RECIPE, rows=5))) > alone(RUN)
     assert alone(replace(RUN, model=replace(RUN.model, width=2 * RUN.model.width))) > 2 * alone(RUN)
     assert bytes_needed(RUN, 3) == WORKSPACE_BYTES + 3 * alone(RUN)
+
+
+def test_logits_of_a_large_vocabulary_take_a_chunk_of_memory_whatever_the_rows_and_replicas():
+    def needed(vocabulary: int, rows: int, replicas: int) -> int:
+        task = Language(corpus="none", vocabulary=vocabulary, length=1025)
+        return bytes_needed(replace(RUN, task=task, recipe=replace(RECIPE, rows=rows)), replicas)
+
+    def logits(rows: int, replicas: int) -> int:
+        """What a vocabulary twice as large needs beside its weights, gradients and moments."""
+        head = 4 * 4 * (1 if RUN.model.tied else 2) * RUN.model.width * LARGE * replicas
+        return needed(2 * LARGE, rows, replicas) - needed(LARGE, rows, replicas) - head
+
+    assert logits(rows=64, replicas=1) == logits(rows=64, replicas=8) == logits(rows=128, replicas=1) == 0
+    assert 0 < logits(rows=1, replicas=1) < CHUNK_BYTES
+    small, large = (needed(vocabulary, 64, 1) for vocabulary in (LARGE - 1, LARGE))
+    assert large < small - 64 * 1024 * 2 * 4 * (LARGE - 1) + 2 * CHUNK_BYTES
 
 
 def test_no_stack_has_more_experts_than_the_grouped_product_takes():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from parrotlab.evals.evaluation import Evaluation
 from parrotlab.kernels.experts import GROUPS
+from parrotlab.kernels.linear_cross_entropy import room_bytes
 from parrotlab.model.count import count
 from parrotlab.model.transformer import LanguageModel, Transformer, build
 from parrotlab.results._files import clear_errors
@@ -125,15 +126,18 @@ def stacks(runs: Sequence[Run], device: Device) -> list[tuple[Run, ...]]:
 
 def bytes_needed(run: Run, replicas: float = 1) -> int:
     """Memory of a stack's captured step: weights, gradients and moments in float32; what is kept for the backward pass,
-    in the recipe's precision; two windows of data, the present one and the next; and what any process takes.
+    in the recipe's precision; a chunk of a large vocabulary's logits; two windows of data, the present one and the
+    next; and what any process takes.
 
     Measured: benchmarks/memory.py. A step that is not compiled keeps more.
     """
     counts = count(run.model, run.task.vocabulary)
     tokens = run.recipe.rows * (run.task.length - 1)
-    kept = counts.activation_bytes(tokens, 2 if run.recipe.precision == "bfloat16" else 4)
+    number = 2 if run.recipe.precision == "bfloat16" else 4
+    kept, logits = counts.activation_bytes(tokens, number), room_bytes(replicas, tokens, run.task.vocabulary, number)
     window = len(run.recipe.windows()[0]) * run.recipe.rows * run.task.length * WINDOW_BYTES
-    return round(WORKSPACE_BYTES + replicas * (counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window))
+    replica = counts.weight_bytes + counts.optimizer_bytes + kept + 2 * window
+    return round(WORKSPACE_BYTES + logits + replicas * replica)
 
 
 def checkpoint_bytes(run: Run) -> int:

@@ -40,6 +40,7 @@ MODELS = {
     "shared": mixture(shared=1, gated=False),
     "biased": mixture(router=BiasBalanced(rate=0.01)),
     "few": mixture(experts=2, active=2),
+    "one choice": mixture(active=1, renormalise=False),
     "deep": design(layers=5, tied=True),
     "deep mixture": design(Mixture(experts=4), layers=5),
 }
@@ -67,9 +68,11 @@ CASES = [
     ("2 for experts", "shared", "recomputed"),
     ("2 for experts", "biased", "both"),
     ("2 for experts", "few", "sliced"),
+    ("2 for experts", "one choice", "sliced"),  # which travels: there are more processes than choices
     ("3", "dense", "sliced"),  # 16 rows of a matrix, sliced unevenly
     ("4, 2 for experts", "mixture", "sliced"),
     ("4, 2 for experts", "shared", "both"),
+    ("4, 2 for experts", "one choice", "sliced"),
     ("2", "deep", "small units"),
     ("2", "deep", "small units, both"),
     ("2", "deep mixture", "small units"),

@@ -15,15 +15,24 @@ Path = Literal["sorted", "fused"]
 PATHS: tuple[Path, ...] = get_args(Path)
 
 GPU: Path = "fused"
-"""What a GPU does with bfloat16; float32, which has no tensor cores, it sorts."""
+"""What a GPU does with bfloat16 at the shapes below; float32, which has no tensor cores, and other shapes are sorted."""
 
 ROUTER: Literal["plain", "fused"] = "fused"
 """How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
+WIDTHS = range(256, 1025)
+"""Model widths at which the kernels were timed, and faster (docs/mixture_layer.md)."""
+FEWEST = 2048
+"""Tokens from which on the kernels are taken: generation has fewer, which nobody has timed."""
+LARGEST = 2
+"""Hidden width of an expert over the model's, up to which they are taken: beyond, torch's products are as fast."""
 
-def path(x_ND: Tensor, experts: int) -> Path:
+
+def path(x_ND: Tensor, experts: int, hidden: int) -> Path:
     """For these tokens, in the products' precision, on their device."""
-    if not x_ND.is_cuda or GPU == "sorted" or x_ND.dtype != torch.bfloat16:
+    width = x_ND.shape[-1]
+    timed = width in WIDTHS and hidden <= LARGEST * width and x_ND.numel() >= FEWEST * width
+    if not x_ND.is_cuda or GPU == "sorted" or x_ND.dtype != torch.bfloat16 or not timed:
         return "sorted"
     reason = fast_experts.refusal(x_ND, experts)
     if reason:

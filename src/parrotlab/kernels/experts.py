@@ -63,7 +63,7 @@ def expert_outputs(
 ) -> Tensor:
     """The same by the path that is fastest for the device and the shape."""
     x_ND = x_ND.to(product_dtype(x_ND))  # before the gather, which then moves half the bytes
-    path = _choice.path(x_ND, up_EDG.shape[-3])
+    path = _choice.path(x_ND, up_EDG.shape[-3], down_EFD.shape[-2])
     return expert_outputs_by(path, x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
 
 
@@ -78,6 +78,7 @@ def expert_outputs_by(
     gated: bool,
 ) -> Tensor:
     """The same by one path."""
+    x_ND = x_ND.to(product_dtype(x_ND))
     if path == "sorted":
         return _sorted(x_ND, weights_NA, experts_NA, choices_E, up_EDG, down_EFD, gated)
     up_EDG, down_EFD = up_EDG.to(x_ND.dtype), down_EFD.to(x_ND.dtype)
@@ -112,7 +113,10 @@ def _sorted(
 
 
 def grouped_product(x_SD: Tensor, weight_EDF: Tensor, choices_E: Tensor) -> Tensor:
-    """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second..."""
+    """[S, F]: the first choices_E[0] rows of x times the first matrix, the next choices_E[1] times the second...
+
+    Rows behind the last group are not computed: in the product and in the gradient of x, they are unwritten memory.
+    """
     small = x_SD.dtype == torch.float32 and not x_SD.is_cuda and weight_EDF.shape[-2] * weight_EDF.shape[-1] <= SMALL
     if x_SD.dtype == torch.bfloat16 or small:
         return _grouped_mm(x_SD, weight_EDF, choices_E.flatten().cumsum(0).to(torch.int32))
@@ -181,7 +185,7 @@ class _LoopedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_SD: Tensor, weight_EDF: Tensor, sizes: list[int]) -> Tensor:
         ctx.save_for_backward(x_SD, weight_EDF)
-        ctx.sizes = sizes
+        ctx.sizes = sizes = [*sizes, len(x_SD) - sum(sizes)]  # the last of no matrix
         y_SF = x_SD.new_empty(len(x_SD), weight_EDF.shape[-1])
         for x, weight, y in zip(x_SD.split(sizes), weight_EDF.flatten(0, -3), y_SF.split(sizes)):
             torch.mm(x, weight, out=y)

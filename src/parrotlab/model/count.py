@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parrotlab.kernels.linear_cross_entropy import LARGE
 from parrotlab.model.feedforwards.dense import Dense
 from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.hashed import Hashed
@@ -43,7 +44,8 @@ class Counts:
     kept: int
     """Numbers that one token leaves for the backward pass, by the formula at ``_kept``."""
     kept_exactly: int
-    """Further ones, which autocast leaves in float32: logits and routers' scores, each before and after its softmax."""
+    """Further ones, which autocast leaves in float32: routers' scores and a small vocabulary's logits, each before and
+    after its softmax."""
 
     def forward_flops_per_token(self, length: int) -> int:
         """Matrix products, and attention over rows of ``length`` tokens; norms and activations are left out.
@@ -107,8 +109,8 @@ def count(design: Transformer, vocabulary: int) -> Counts:
         routers=layers * router,
         multiplied=matrices + vocabulary * width,
         mixed=layers * width,
-        kept=_kept(design),
-        kept_exactly=2 * (layers * getattr(design.feedforward, "experts", 0) + vocabulary),
+        kept=_kept(design, vocabulary),
+        kept_exactly=2 * (layers * getattr(design.feedforward, "experts", 0) + vocabulary * (vocabulary < LARGE)),
     )
 
 
@@ -128,11 +130,12 @@ def _channels(design: Transformer) -> int:
     return design.width // design.attention.heads
 
 
-def _kept(design: Transformer) -> int:
+def _kept(design: Transformer, vocabulary: int) -> int:
     """Numbers kept a token: in each layer the inputs and outputs of two norms, queries, keys and values before and
     after their rotation (and norm), what attention gathered, for each of the token's experts its hidden layer before
     and after the activation (two halves and their product if gated); in a mixture also each expert's input and output;
-    at the end the last norm's input and output.
+    at the end the last norm's input and output, and of a large vocabulary, whose logits are not kept, the gradient by
+    that output.
     """
     width, feedforward = design.width, design.feedforward
     assert isinstance(feedforward, (Dense, Mixture))
@@ -143,4 +146,4 @@ def _kept(design: Transformer) -> int:
         layer += feedforward.active * (hidden + 2 * width) + feedforward.shared * hidden
     else:
         layer += hidden
-    return design.layers * layer + 2 * width
+    return design.layers * layer + (3 if vocabulary >= LARGE else 2) * width

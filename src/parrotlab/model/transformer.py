@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parrotlab.kernels import linear_cross_entropy
 from parrotlab.model.attention import Attention, AttentionLayer, Gather, rotation, turns
 from parrotlab.model.cache import Cache
 from parrotlab.model.feedforwards.feedforward import Feedforward, Routing
+from parrotlab.model.loss import mean_loss, mean_loss_by_chunks
 from parrotlab.model.norm import RMSNorm
 from parrotlab.seeds import stream
 
@@ -62,6 +64,11 @@ class LanguageModel(nn.Module):
         x_ND, routings = self.hidden(tokens_BT)
         return self.unembed(x_ND).unflatten(-2, tokens_BT.shape[-2:]), routings
 
+    def loss(self, tokens_BT: Tensor, asked_BT: Tensor) -> tuple[Tensor, list[Routing]]:
+        """[*R] nats a token of the rows that is asked for, from those before it; and the routings."""
+        x_ND, routings = self.hidden(tokens_BT[..., :-1])
+        return self.score(x_ND, tokens_BT, asked_BT), routings
+
     def hidden(self, tokens_BT: Tensor, cache: Cache | None = None) -> tuple[Tensor, list[Routing]]:
         """[*R, B, T] tokens -> [*R, N, D] what ``unembed`` turns into logits, and each mixture layer's routing.
 
@@ -95,6 +102,13 @@ class LanguageModel(nn.Module):
     def unembed(self, x_ND: Tensor) -> Tensor:
         """[*R, N, D] -> [*R, N, V] logits."""
         return self.norm(x_ND) @ self.head
+
+    def score(self, x_ND: Tensor, tokens_BT: Tensor, asked_BT: Tensor) -> Tensor:
+        """[*R] the loss of rows of which ``hidden`` says x_ND."""
+        if linear_cross_entropy.takes(x_ND, self.vocabulary):
+            return mean_loss_by_chunks(self.norm(x_ND), self.head, tokens_BT, asked_BT)
+        logits_BTV = self.unembed(x_ND).unflatten(-2, (tokens_BT.shape[-2], -1))
+        return mean_loss(logits_BTV, tokens_BT, asked_BT)
 
     @property
     def head(self) -> Tensor:

@@ -4,7 +4,7 @@ A batch is the same whoever reads it: each process takes its rows of it, the los
 load-balancing loss sees everybody's choices, so that N processes train as one does. In one step they exchange
 
 - the blocks' matrices, gathered before their forward and backward passes, and their gradients, scattered (FSDP2);
-- under expert parallelism the tokens of each mixture and their outputs, and the same back;
+- under expert parallelism the tokens of each mixture and their outputs, and the gradients of both;
 - of every micro-batch, how often each expert was chosen (float32, L·E numbers);
 - the gradients of norms and routers with the loss, in one sum; and one number, the gradient's norm.
 
@@ -13,6 +13,7 @@ Each process's objective is its part of the mean over all, so that whatever is e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,11 +26,14 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from parrotlab.kernels.experts import expert_outputs, expert_outputs_by
 from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.transformer import Block, Transformer
 from parrotlab.tasks.task import Task
 from parrotlab.training.compiler import compiled
 from parrotlab.training.expert_exchange import ExpertExchange
+from parrotlab.training.expert_gather import ExpertGather
 from parrotlab.training.loop import Progress, summary
 from parrotlab.training.optimizer import AdamW
 from parrotlab.training.processes import Processes
@@ -39,7 +43,7 @@ from parrotlab.training.step import objective
 
 LOSS = "loss"
 """What travels with the gradients."""
-COMPILED = ("forward", "attend", "unembed", "depart", "combine")
+COMPILED = ("forward", "attend", "score", "depart", "combine")
 """Methods in whose place a module may have a compiled or a recomputing one."""
 
 
@@ -62,8 +66,8 @@ class ShardedAdamW(AdamW):
         rate = torch.tensor(recipe.learning_rate, device=processes.device.name)
         super().__init__(spread.model, recipe, rate)
         self.processes = processes
-        copies = [spread.layouts[name].copies for name in self.names]
-        self.copies = torch.tensor(copies, dtype=torch.float32, device=processes.device.name)
+        self.shares = [1 / spread.layouts[name].copies for name in self.names]
+        self.shares_W = torch.tensor(self.shares, device=processes.device.name)
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -71,15 +75,21 @@ class ShardedAdamW(AdamW):
         return held(weight)
 
     def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
-        """As AdamW's, by one kernel that needs no memory of its own."""
+        """As AdamW's, by kernels that need no memory of their own."""
+        if self.one_pass is not None:
+            return self._single_step_(self.one_pass, gradients, schedule)
         return self._fused_step_(gradients, schedule)
 
     def lone_norm(self, gradients: list[Tensor]) -> Tensor:
         """Of the whole gradient; what c processes hold counts 1/c for each of them."""
         if self.processes.size == 1:
             return super().lone_norm(gradients)
-        squares = torch.stack(torch._foreach_norm(gradients)).square() / self.copies
-        return self.processes.sum_(squares.sum()).sqrt()
+        squares = torch.stack(torch._foreach_norm(gradients)).square() * self.shares_W
+        return self.total(squares.sum()).sqrt()
+
+    def total(self, squares_R: Tensor) -> Tensor:
+        """Of all processes."""
+        return self.processes.sum_(squares_R)
 
 
 class DistributedStep:
@@ -163,11 +173,11 @@ class DistributedStep:
     def _backward(self, tokens_BT: Tensor, asked_BT: Tensor, before: list[Routing]) -> tuple[Tensor, list[Routing]]:
         """Adds the gradients of a micro-batch; returns its loss, and its routings with the choices of all so far."""
         with self.processes.device.autocast(self.recipe):
-            logits_BTV, routings = self.model(tokens_BT[..., :-1])
+            loss, routings = self.model.loss(tokens_BT, asked_BT)
         if routings:
             choices_LE = self.processes.sum_(torch.stack([routing.choices_E for routing in routings]))
             routings = [routing._replace(choices_E=choices_E) for routing, choices_E in zip(routings, choices_LE)]
-        objective_, loss = self.measure(self.recipe, logits_BTV, tokens_BT, asked_BT, routings)
+        objective_ = self.measure(self.recipe, loss, routings)
         # Its part of the mean over all processes and micro-batches: then what they exchange are sums.
         (objective_ / (self.how.accumulate * self.processes.size)).backward()
         earlier = [routing.choices_E for routing in before] or [0.0] * len(routings)
@@ -190,19 +200,27 @@ class DistributedStep:
         return list(found.values()), loss
 
     def _compile(self) -> None:
-        """Block by block, inside of FSDP's doings; with experts elsewhere, only what does not travel."""
+        """Block by block, inside of FSDP's doings; where these are inside a block too, or it waits, its parts."""
         torch.compiler.reset()  # the caches of another model's blocks: a few designs would overflow them
-        self.model.unembed, self.measure = compiled(self.model.unembed), compiled(objective)
+        self.model.score, self.measure = compiled(self.model.score), compiled(objective)
         depart, combine = compiled(ExpertExchange.depart), compiled(ExpertExchange.combine)
         for block in self.model.blocks:
             assert isinstance(block, Block)
-            if self.processes.experts == 1:
+            layer = block.feedforward
+            apart = getattr(layer, "expert_outputs", None)
+            if not isinstance(apart, ExpertExchange) and not isinstance(layer, FSDPModule):
+                if isinstance(layer, MixtureLayer) and apart is expert_outputs:
+                    # No graph captures this step, and there the kernels have not been faster (docs/notebook.md).
+                    layer.expert_outputs = functools.partial(expert_outputs_by, "sorted")
                 block.forward = compiled(type(block).forward.__get__(block))
                 continue
             block.attend = compiled(type(block).attend.__get__(block))
-            router, exchange = (block.get_submodule(f"feedforward.{name}") for name in ("router", "expert_outputs"))
-            router.forward = compiled(type(router).forward.__get__(router))
-            exchange.__dict__.update(depart=depart, combine=combine)
+            assert isinstance(layer, MixtureLayer)
+            layer.router.forward = compiled(type(layer.router).forward.__get__(layer.router))
+            if isinstance(apart, ExpertExchange):
+                apart.__dict__.update(depart=depart, combine=combine)
+            elif isinstance(apart, ExpertGather):
+                apart.forward = compiled(ExpertGather.forward.__get__(apart))
 
 
 def train(step: DistributedStep, task: Task, seed: int, start: int = 0) -> Iterator[tuple[int, Progress | None]]:

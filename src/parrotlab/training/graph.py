@@ -57,7 +57,8 @@ def _capture(step: Step) -> Callable[[], None]:
 def _compile(step: Step, treated: Callable) -> None:
     """Block by block: all blocks share one compilation, where the model as a whole takes a minute."""
     model = step.model
-    model.embed, model.unembed = (treated(part.__get__(model)) for part in (type(model).embed, type(model).unembed))
+    model.embed, model.score = (treated(part.__get__(model)) for part in (type(model).embed, type(model).score))
     for block in model.blocks:
         block.forward = treated(type(block).forward.__get__(block))
-    step.measure, step.update = treated(step.objective), treated(step.optimizer.step_)
+    step.measure = treated(step.objective)
+    step.update = step.optimizer.step_ if step.optimizer.one_pass else treated(step.optimizer.step_)

@@ -6,9 +6,12 @@ torch's own has one learning rate for a whole tensor; here a tensor holds R repl
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
+from parrotlab.kernels.adamw import OnePass, takes
 from parrotlab.training.recipe import Recipe
 
 
@@ -22,6 +25,8 @@ class AdamW:
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
         self.decays = [0.0 if name.endswith("norm.weight_D") else recipe.weight_decay for name, _ in named]
+        self.shares = [1.0] * len(named)
+        """Of each weight, what its gradient counts in the norm."""
         self.steps = torch.zeros((), device=rate_R.device)
         self.names = [name for name, _ in named]
         self.groups = [
@@ -29,6 +34,14 @@ class AdamW:
             for decay in dict.fromkeys(self.decays)
         ]
         self.replicas = list(zip(*(self._apart(tensors) for tensors in (self.weights, self.first, self.second))))
+
+    @cached_property
+    def one_pass(self) -> OnePass | None:
+        """The kernels of a GPU, which launch themselves: no compiler is to look into them."""
+        if not takes(self.weights):
+            return None
+        state = self.weights, self.first, self.second
+        return OnePass(*state, self.decays, self.shares, tuple(self.rate_R.shape))
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:
@@ -45,11 +58,20 @@ class AdamW:
     def step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
         """Clips the gradients and moves the weights; returns the gradient's norm before clipping, [*R].
 
-        ``schedule`` is the learning rate of this step over its peak. The gradients are overwritten.
+        ``schedule`` is the learning rate of this step over its peak. The gradients may be overwritten.
         """
         if self.rate_R.device.type == "cpu":
             return self._fused_step_(gradients, schedule)
+        if self.one_pass is not None:
+            return self._single_step_(self.one_pass, gradients, schedule)
         return self._plain_step_(gradients, schedule)
+
+    def _single_step_(self, one_pass: OnePass, gradients: list[Tensor], schedule: Tensor) -> Tensor:
+        recipe = self.recipe
+        self.steps += 1
+        norm_R = self.total(one_pass.square(gradients)).sqrt()
+        one_pass.move_(norm_R, self.rate_R, schedule, self.steps, recipe.clip, recipe.betas, recipe.epsilon)
+        return norm_R
 
     @torch.no_grad()
     def _plain_step_(self, gradients: list[Tensor], schedule: Tensor) -> Tensor:
@@ -102,6 +124,10 @@ class AdamW:
                     grad_scale=excess,
                 )
         return torch.stack(norms).view_as(self.rate_R)
+
+    def total(self, squares_R: Tensor) -> Tensor:
+        """Of all gradients' squares, of those that this process holds: here, the same."""
+        return squares_R
 
     def _apart(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         """Each replica's part of tensors that are shaped like the weights; it shares their memory."""

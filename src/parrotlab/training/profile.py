@@ -164,7 +164,7 @@ class _Ranges:
             for name, layer in parts.items():
                 if isinstance(layer, nn.Module):
                     layer.forward = self._named(layer.forward, name)
-        model.unembed = self._named(model.unembed, "head and loss")
+        model.score = self._named(model.score, "head and loss")
         step.measure = self._named(step.objective, "head and loss")
         step.update = self._named(step.optimizer.step_, "optimizer")
 

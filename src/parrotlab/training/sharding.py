@@ -25,13 +25,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement
 
 from parrotlab.model.feedforwards.mixture import MixtureLayer
 from parrotlab.model.transformer import Block, LanguageModel, Transformer, fresh
 from parrotlab.training.expert_exchange import ExpertExchange
+from parrotlab.training.expert_gather import ExpertGather
 from parrotlab.training.processes import Processes
 
 EXPERTS = ("up_EDG", "down_EFD")
@@ -109,6 +110,7 @@ def sharded(
         fully_shard(
             model, mesh=processes.everyone, ignored_params=_whole(model), shard_placement_fn=_even(processes.size)
         )
+        register_fsdp_forward_method(model, "loss")
         _gather_ahead(model, units)
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -172,7 +174,8 @@ def _keep_own_experts(block: Block, processes: Processes) -> None:
     for name in EXPERTS:
         whole = getattr(layer, name)
         setattr(layer, name, nn.Parameter(whole.new_empty(len(whole) // processes.experts, *whole.shape[1:])))
-    layer.expert_outputs = ExpertExchange(processes.mesh["expert"].get_group())
+    way = ExpertGather if processes.experts <= layer.design.active else ExpertExchange
+    layer.expert_outputs = way(processes.mesh["expert"].get_group())
 
 
 def _gathered_bytes(unit: list[Block], processes: Processes, dtype: torch.dtype) -> int:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from parrotlab.model import balance
 from parrotlab.model.feedforwards.feedforward import Routing
-from parrotlab.model.loss import token_losses
 from parrotlab.model.transformer import LanguageModel
 from parrotlab.training.devices import Device
 from parrotlab.training.optimizer import AdamW
@@ -81,8 +80,8 @@ class Step:
         tokens_BT, asked_BT, schedule = (part.index_select(0, self.place).squeeze(0) for part in self.window)
         tokens_BT = tokens_BT.long()
         with self.device.autocast(self.recipe):
-            logits_BTV, routings = self.model(tokens_BT[..., :-1])
-        objective_R, loss_R = self.measure(logits_BTV, tokens_BT, asked_BT, routings)
+            loss_R, routings = self.model.loss(tokens_BT, asked_BT)
+        objective_R = self.measure(loss_R, routings)
         # A sum over replicas: no weight is shared, so each gets its own gradient.
         gradients = torch.autograd.grad(objective_R.sum(), self.optimizer.weights)
         norm_R = self.update(list(gradients), schedule)
@@ -94,21 +93,15 @@ class Step:
                 total_E += routing.choices_E
             self.place += 1
 
-    def objective(
-        self, logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor, routings: list[Routing]
-    ) -> tuple[Tensor, Tensor]:
+    def objective(self, loss_R: Tensor, routings: list[Routing]) -> Tensor:
         """``objective`` by this step's recipe."""
-        return objective(self.recipe, logits_BTV, tokens_BT, asked_BT, routings)
+        return objective(self.recipe, loss_R, routings)
 
 
-def objective(
-    recipe: Recipe, logits_BTV: Tensor, tokens_BT: Tensor, asked_BT: Tensor, routings: list[Routing]
-) -> tuple[Tensor, Tensor]:
-    """[*R] what is minimised, and [*R] the loss alone: nats a token asked for."""
-    loss_R = token_losses(logits_BTV, tokens_BT, asked_BT).sum(dim=(-1, -2)) / asked_BT.sum(dim=(-1, -2))
-    objective_R = loss_R
-    if routings:
-        load_balance = torch.stack([balance.load_balance(routing) for routing in routings]).mean(dim=0)
-        z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
-        objective_R = loss_R + recipe.load_balance * load_balance + recipe.z_loss * z_loss
-    return objective_R, loss_R
+def objective(recipe: Recipe, loss_R: Tensor, routings: list[Routing]) -> Tensor:
+    """[*R] what is minimised: the loss, and what the routers' balance adds to it."""
+    if not routings:
+        return loss_R
+    load_balance = torch.stack([balance.load_balance(routing) for routing in routings]).mean(dim=0)
+    z_loss = torch.stack([balance.z_loss(routing) for routing in routings]).mean(dim=0)
+    return loss_R + recipe.load_balance * load_balance + recipe.z_loss * z_loss
