@@ -30,6 +30,7 @@ from _pretrain_job import Job
 
 JOB_SECONDS = 100.0
 """After which a job has failed."""
+JOBS = ("dense", "mixture", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -98,22 +99,22 @@ def fitted(job: Job, folder: Path, gpu: int) -> list[dict]:
     return attempts
 
 
-def speed(base: Job, gpus: int, folder: Path) -> Iterator[dict]:
-    """A dense model and a mixture on one GPU, side by side where there are two, and then on both."""
-    dense = replace(base, name="dense, alone", experts=0, accumulate=2)
-    mixture = replace(base, name="mixture, alone", accumulate=4)
-    beside = start(dense, folder, gpus - 1)
-    if gpus == 1:
-        yield beside.ended()  # before the mixture takes the GPU
-    attempts = fitted(mixture, folder, 0)
+def dense(base: Job, gpus: int, folder: Path) -> Iterator[dict]:
+    """A dense model on one GPU, and sliced over two."""
+    alone = replace(base, name="dense, alone", experts=0, accumulate=2)
+    yield start(alone, folder).ended()
+    if gpus > 1:
+        yield start(replace(alone, name="dense, sliced", gpus=2, accumulate=1), folder).ended()
+
+
+def mixture(base: Job, gpus: int, folder: Path) -> Iterator[dict]:
+    """A mixture on one GPU; and sliced over two, with its experts sliced too or shared out."""
+    attempts = fitted(replace(base, name="mixture, alone", accumulate=4), folder, 0)
     yield from attempts
-    if gpus == 1:
-        return
-    yield beside.ended()
-    sliced = replace(mixture, name="mixture, sliced", layers=attempts[-1]["layers"], gpus=2, accumulate=1)
-    shared_out = replace(sliced, name="mixture, sliced, experts shared out", expert_parallel=2)
-    for job in (replace(dense, name="dense, sliced", gpus=2, accumulate=1), sliced, shared_out):
-        yield start(job, folder).ended()
+    if gpus > 1:
+        sliced = replace(base, name="mixture, sliced", layers=attempts[-1]["layers"], gpus=2)
+        yield start(sliced, folder).ended()
+        yield start(replace(sliced, name="mixture, sliced, experts shared out", expert_parallel=2), folder).ended()
 
 
 def checkpoint(base: Job, folder: Path, layers: int) -> Iterator[dict]:
@@ -168,7 +169,7 @@ def main() -> None:
     """Runs the jobs, and writes the table after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/pretrain.json"))
-    parser.add_argument("--jobs", choices=("speed", "checkpoint", "all"), default="all")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--add", action="store_true", help="keep what the output has of other jobs")
     parser.add_argument("--smoke", action="store_true", help="tiny, on the CPU, two processes")
     parser.add_argument("--corpus", default="", help="a prepared corpus; without it, tokens drawn by a power law")
@@ -197,10 +198,10 @@ def main() -> None:
     began = time.monotonic()
     rows = json.loads(options.output.read_text())["results"]["rows"] if options.add and options.output.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        jobs = speed(base, gpus, Path(folder)) if options.jobs != "checkpoint" else iter(())
-        if options.jobs != "speed" and gpus > 1:
-            jobs = itertools.chain(jobs, checkpoint(base, Path(folder), options.checkpoint_layers))
-        for row in jobs:
+        jobs = {"dense": dense(base, gpus, Path(folder)), "mixture": mixture(base, gpus, Path(folder))}
+        if gpus > 1:
+            jobs["checkpoint"] = checkpoint(base, Path(folder), options.checkpoint_layers)
+        for row in itertools.chain.from_iterable(jobs[name] for name in options.jobs if name in jobs):
             rows = [*(other for other in rows if other["name"] != row["name"] or "error" in row), row]
             compare(rows)
             seconds = time.monotonic() - began
