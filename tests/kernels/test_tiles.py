@@ -23,7 +23,6 @@ from triton.experimental.gluon._runtime import GluonASTSource
 
 from parrotlab.kernels import (
     _hopper_gluon,
-    _hopper_hidden_gluon,
     _hopper_rows_gluon,
     _hopper_weights_gluon,
     _tiled_triton,
@@ -32,12 +31,10 @@ from parrotlab.kernels import (
 PTXAS = Path(get_ptxas(90).path)
 PORTABLE = {name: getattr(_tiled_triton, name) for name in _tiles.KERNELS}
 HOPPER = {
-    "hidden_forward": (_hopper_hidden_gluon.hidden_forward, {"x": "MK", "up": "KX"}, 2),
-    "rows_product": (_hopper_rows_gluon.rows_product, {"left": "MK", "right": "NK"}, 1),
-    "hidden_backward": (_hopper_hidden_gluon.hidden_backward, {"grad": "MK", "down": "NK"}, 4),
-    "weights_product": (_hopper_weights_gluon.weights_product, {"left": "KM", "right": "KN"}, 1),
+    "rows_product": (_hopper_rows_gluon.rows_product, {"left": "MK", "right": "NK", "out": "MN"}),
+    "weights_product": (_hopper_weights_gluon.weights_product, {"left": "KM", "right": "KN", "out": "MN"}),
 }
-"""Each kernel, the blocks that it reads, X half as wide as a tile, and in how many parts it writes a tile's columns."""
+"""Each kernel, and the blocks that it reads and writes."""
 COMMON = {"TILE": 128, "TURNED": True} | {f"EVEN_{side}": True for side in "DFKNPQ"}
 INTEGERS = ("order_S", "bounds_E", "tiles_T3")
 EXACT = ("weights_NA", "grad_weight_CS")
@@ -47,32 +44,30 @@ SHARED_BYTES = 227 * 1024  # of one program
 SPILLED_BYTES = 128  # a few registers that wait in memory while a loop runs
 
 
-def needs(name, cut, gated):
+def needs(name, cut):
     """Registers of a thread, spilled bytes, shared bytes of a program, and tensor core instructions in the code."""
     kernel = PORTABLE[name]
-    source = ASTSource(**arguments(kernel, COMMON | {"GATED": gated, "M": cut.M, "N": cut.N, "K": cut.K}, {}))
+    source = ASTSource(**arguments(kernel, COMMON | {"M": cut.M, "N": cut.N, "K": cut.K}, {}))
     options = {"num_warps": cut.warps, "num_stages": cut.stages}
     return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
 
 
-def needs_on_hopper(name, cut, gated):
-    kernel, blocks, parts = HOPPER[name]
-    constants = COMMON | {"GATED": gated, "STAGES": cut.stages, **cut._asdict()}
-    sizes = constants | {"X": cut.N // 2 if gated else cut.N}
-    constants["LINES"] = _hopper_gluon.lines(cut.M, cut.N // parts, cut.warps)
-    constants["WHOLE"] = _hopper_gluon.room([cut.K, cut.N])
+def needs_on_hopper(name, cut):
+    kernel, blocks = HOPPER[name]
+    constants = COMMON | {"STAGES": cut.stages, "HELD": cut.holds, **cut._asdict()}
+    constants["LINES"] = _hopper_gluon.lines(cut.M, cut.N, cut.warps)
     descriptors = {}
     for argument, sides in blocks.items():
-        block = [sizes[side] for side in sides]
+        block = [constants[side] for side in sides]
         descriptors[argument] = f"tensordesc<bf16{block},{_hopper_gluon.room(block)!r}>"
     source = GluonASTSource(**arguments(kernel, constants, descriptors))
-    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[programs(name, cut)]}
+    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[programs(cut)]}
     return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
 
 
-def programs(name, cut):
+def programs(cut):
     """That share a processor."""
-    return 2 if cut.warps == 4 and "hidden" not in name else 1
+    return 2 if cut.warps == 4 else 1
 
 
 def arguments(kernel, constants, descriptors):
@@ -105,7 +100,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.skipif(not PTXAS.exists(), reason="triton ships no ptxas here")
 @pytest.mark.parametrize("name", PORTABLE)
 def test_a_portable_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
-    _, spilled, shared, products = needs(name, _tiles.PORTABLE[name], True)
+    _, spilled, shared, products = needs(name, _tiles.PORTABLE[name])
     assert spilled <= SPILLED_BYTES
     assert shared <= SHARED_BYTES
     assert products > 0
@@ -115,9 +110,9 @@ def test_a_portable_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
 @pytest.mark.parametrize("name", HOPPER)
 def test_every_way_of_cutting_a_hopper_kernel_fits_beside_its_reader(name):
     for cut in _tiles.HOPPER[name]:
-        _, spilled, shared, products = needs_on_hopper(name, cut, True)
+        _, spilled, shared, products = needs_on_hopper(name, cut)
         assert spilled <= 5 * SPILLED_BYTES  # once a tile
-        assert programs(name, cut) * shared <= SHARED_BYTES
+        assert programs(cut) * shared <= SHARED_BYTES
         assert products > 0
 
 

@@ -8,11 +8,12 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
     mbarrier,
+    tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 
-from parrotlab.kernels._hopper_gluon import READER, barriers, load_block, write
+from parrotlab.kernels._hopper_gluon import READER, barriers, leave, load_block, write
 
 
 @gluon.jit
@@ -51,8 +52,9 @@ def _read(
 
 @gluon.jit
 def _write(
-    left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+    left_ring, right_ring, held, out, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, HELD: gl.constexpr,
+    LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     BLOCKED: gl.constexpr = gl.BlockedLayout([1, 8], [256 // M, M // 8], [gl.num_warps(), 1], [1, 0])
     total = parts * experts * matrix
@@ -78,27 +80,35 @@ def _write(
             step += 1
         sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=end > begin)
-        out = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns
-        write(out, sum_MN, row, rows, column, columns, columns, M, N, LINES)
+        if HELD:
+            leave(out, [expert * rows + row, column], sum_MN, held)
+        else:
+            out_PQ = out_CEPQ + (part * experts + expert).to(gl.int64) * rows * columns
+            write(out_PQ, sum_MN, row, rows, column, columns, columns, M, N, LINES)
+    if HELD:
+        tma.store_wait(0)
 
 
 @gluon.jit
 def weights_product(
-    left, right, bounds_E, out_CEPQ, experts, parts, rows, columns,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr,
+    left, right, out, bounds_E, out_CEPQ, experts, parts, rows, columns,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, HELD: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
-    """out[part, expert] = leftᵀ · right over a part of the expert's rows."""
+    """out[part, expert] = leftᵀ · right over a part of the expert's rows. HELD: of one part, and of whole tiles."""
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
     left_ring = gl.allocate_shared_memory(left.dtype, [STAGES, K, M], left.layout)
     right_ring = gl.allocate_shared_memory(right.dtype, [STAGES, K, N], right.layout)
+    held = left_ring
+    if HELD:
+        held = gl.allocate_shared_memory(out.dtype, out.block_type.shape, out.layout)
     empty, ready = barriers(STAGES)
     across = (columns + N - 1) // N
     matrix = (rows + M - 1) // M * across
     gl.warp_specialize(
         [
             (_write, (
-                left_ring, right_ring, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across, rows, columns,
-                M, N, K, STAGES, LAYOUT, LINES,
+                left_ring, right_ring, held, out, empty, ready, bounds_E, out_CEPQ, experts, parts, matrix, across,
+                rows, columns, M, N, K, STAGES, HELD, LAYOUT, LINES,
             )),
             (_read, (
                 left, right, left_ring, right_ring, empty, ready, bounds_E, experts, parts, matrix, across,

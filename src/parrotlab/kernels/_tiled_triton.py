@@ -1,7 +1,7 @@
 """The kernels of ``expert_products`` in Triton, for any GPU.
 
 Axis 0 of a grid is columns, axis 1 tiles of rows, so that programs at work together share their rows. M rows, N columns
-and K, the depth of a step, are a program's tile. Widths that a tile divides need no masks: EVEN_D and EVEN_F say so.
+and K, the depth of a step, are a program's tile. Sizes that a tile divides need no masks: EVEN_.. says so.
 """
 
 # ruff: noqa: N803, RUF100
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-from parrotlab.kernels._activation_triton import activated, activated_backward
 
 
 @triton.jit
@@ -47,43 +45,6 @@ def lines(base, start_M1, column_K, columns, EVEN: tl.constexpr):
 
 
 @triton.jit
-def hidden_forward(
-    x_SD, weights_NA, order_S, tiles_T3, up_EDG, before_SG, hidden_SF, width, hidden,
-    GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
-    TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-):  # fmt: skip
-    """before = x · up, and hidden = weight · activation(before)."""
-    expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
-    if expert < 0:
-        return
-    start_M1 = tl.where(alive_M, row_M, 0).to(tl.int64)[:, None] * width
-    column_N = tl.program_id(0) * N + tl.arange(0, N)
-    columns = hidden * 2 if GATED else hidden
-    up = up_EDG + expert.to(tl.int64) * width * columns
-    gate_MN = tl.zeros((M, N), tl.float32)
-    value_MN = tl.zeros((M, N), tl.float32)
-    checked: tl.constexpr = not (EVEN_D and EVEN_F)
-    for k in range(0, width, K):
-        at_K = k + tl.arange(0, K)
-        x_MK = lines(x_SD, start_M1, at_K, width, EVEN_D)
-        gate_KN = block(up, at_K, column_N, columns, width, hidden, checked)
-        gate_MN = tl.dot(x_MK, gate_KN, gate_MN, input_precision="ieee")
-        if GATED:
-            value_KN = block(up + hidden, at_K, column_N, columns, width, hidden, checked)
-            value_MN = tl.dot(x_MK, value_KN, value_MN, input_precision="ieee")
-    inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
-    row_M1 = row_M.to(tl.int64)[:, None]
-    before = before_SG + row_M1 * columns + column_N[None, :]
-    tl.store(before, gate_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
-    if GATED:
-        tl.store(before + hidden, value_MN.to(before_SG.dtype.element_ty), mask=inside_MN)
-    choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
-    weight_M = tl.load(weights_NA + choice_M).to(tl.float32)
-    hidden_MN = activated(gate_MN, value_MN, GATED) * weight_M[:, None]
-    tl.store(hidden_SF + row_M1 * hidden + column_N[None, :], hidden_MN.to(hidden_SF.dtype.element_ty), mask=inside_MN)
-
-
-@triton.jit
 def rows_product(
     left_SK, tiles_T3, right_EKN, out_SN, depth, columns,
     TURNED: tl.constexpr, EVEN_K: tl.constexpr, EVEN_N: tl.constexpr,
@@ -110,44 +71,6 @@ def rows_product(
     inside_MN = alive_M[:, None] & (column_N < columns)[None, :]
     at_MN = out_SN + row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     tl.store(at_MN, out_MN.to(out_SN.dtype.element_ty), mask=inside_MN)
-
-
-@triton.jit
-def hidden_backward(
-    grad_SD, weights_NA, order_S, tiles_T3, down_EFD, before_SG, slope_SG, grad_weight_CS, width, hidden, choices,
-    GATED: tl.constexpr, EVEN_D: tl.constexpr, EVEN_F: tl.constexpr,
-    TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-):  # fmt: skip
-    """slope, the gradient before the activation, and these columns' part of each choice's weight's gradient."""
-    expert, row_M, alive_M = rows_of(tiles_T3, M, TILE)
-    if expert < 0:
-        return
-    choice_M = tl.load(order_S + row_M, mask=alive_M, other=0)
-    start_M1 = tl.where(alive_M, row_M, 0).to(tl.int64)[:, None] * width
-    column_N = tl.program_id(0) * N + tl.arange(0, N)
-    columns = hidden * 2 if GATED else hidden
-    down = down_EFD + expert.to(tl.int64) * hidden * width
-    grad_MN = tl.zeros((M, N), tl.float32)
-    checked: tl.constexpr = not (EVEN_D and EVEN_F)
-    for k in range(0, width, K):
-        at_K = k + tl.arange(0, K)
-        grad_MK = lines(grad_SD, start_M1, at_K, width, EVEN_D)
-        down_NK = block(down, column_N, at_K, width, hidden, width, checked)
-        grad_MN = tl.dot(grad_MK, tl.trans(down_NK), grad_MN, input_precision="ieee")
-    inside_MN = alive_M[:, None] & (column_N < hidden)[None, :]
-    at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
-    gate_MN = tl.load(before_SG + at_MN, mask=inside_MN, other=0.0).to(tl.float32)
-    value_MN = gate_MN
-    if GATED:
-        value_MN = tl.load(before_SG + at_MN + hidden, mask=inside_MN, other=0.0).to(tl.float32)
-    weight_M1 = tl.load(weights_NA + choice_M).to(tl.float32)[:, None]
-    out_MN, gate_MN, value_MN = activated_backward(gate_MN, value_MN, grad_MN, GATED)
-    part = grad_weight_CS + tl.program_id(0).to(tl.int64) * choices + choice_M
-    tl.store(part, tl.sum(grad_MN * out_MN, axis=1), mask=alive_M)
-    tl.store(slope_SG + at_MN, (gate_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
-    if GATED:
-        slope = slope_SG + at_MN + hidden
-        tl.store(slope, (value_MN * weight_M1).to(slope_SG.dtype.element_ty), mask=inside_MN)
 
 
 @triton.jit

@@ -19,21 +19,21 @@ class Tiles(NamedTuple):
     warps: int
     """That multiply a tile. On a Hopper GPU four leave room for another program, or group of warps, beside them."""
     stages: int
+    holds: bool = False
+    """On a Hopper GPU: whether whole tiles leave from shared memory, while the next ones are multiplied."""
 
     def count(self, rows: int, columns: int) -> int:
         """Of tiles of a matrix."""
         return -(-rows // self.M) * -(-columns // self.N)
 
 
-KERNELS = ("hidden_forward", "rows_product", "hidden_backward", "weights_product")
+KERNELS = ("rows_product", "weights_product")
 
-LARGER, SMALLER = Tiles(128, 256, 64, 8, 4), Tiles(128, 128, 64, 4, 3)
+LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 3)
 """Of these, two programs share a processor: one multiplies while the other writes."""
 HOPPER: dict[str, list[Tiles]] = {
-    "hidden_forward": [Tiles(128, 128, 64, 4, 6)],
-    "rows_product": [LARGER, SMALLER],
-    "hidden_backward": [Tiles(128, 128, 64, 4, 6)],
-    "weights_product": [LARGER, SMALLER],
+    "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
+    "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
@@ -44,9 +44,7 @@ MEASURED: dict[tuple[str, int], Tiles] = {
 """By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
 
 PORTABLE: dict[str, Tiles] = {
-    "hidden_forward": Tiles(128, 128, 64, 8, 3),
     "rows_product": Tiles(128, 256, 64, 8, 3),
-    "hidden_backward": Tiles(64, 64, 64, 4, 3),
     "weights_product": Tiles(128, 128, 64, 8, 3),
 }
 """On other GPUs: what was fastest at most widths on an H100, where these kernels were the only ones once."""

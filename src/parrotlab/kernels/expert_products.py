@@ -1,7 +1,7 @@
-"""The four kinds of products that a mixture's experts make, forward and backward, and how their kernels are launched.
+"""What a mixture's experts compute, forward and backward: two kinds of products, and the pass between them.
 
-On a Hopper GPU and in bfloat16 they are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. The rows
-of S choices lie by expert.
+On a Hopper GPU and in bfloat16 products are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. The
+rows of S choices lie by expert.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from parrotlab.kernels.parts import added
 from parrotlab.kernels.routing import TILE
 
 _tiled: Any = None  # CPU builds of torch come without Triton
+_activation: Any = None
 _hopper: Any = None
-_kernels: dict[str, Any] = {}
+_products: dict[str, Any] = {}
 if importlib.util.find_spec("triton"):
+    from parrotlab.kernels import _activation_triton as _activation
     from parrotlab.kernels import _hopper_gluon as _hopper
-    from parrotlab.kernels import _hopper_hidden_gluon, _hopper_rows_gluon, _hopper_weights_gluon
+    from parrotlab.kernels import _hopper_rows_gluon, _hopper_weights_gluon
     from parrotlab.kernels import _tiled_triton as _tiled
 
-    _kernels = {
-        "hidden_forward": _hopper_hidden_gluon.hidden_forward,
-        "hidden_backward": _hopper_hidden_gluon.hidden_backward,
+    _products = {
         "rows_product": _hopper_rows_gluon.rows_product,
         "weights_product": _hopper_weights_gluon.weights_product,
     }
@@ -34,6 +34,8 @@ if importlib.util.find_spec("triton"):
 
 ALIGNED_BYTES = 16
 """Of which a descriptor's address is a multiple."""
+PASSED = 2048
+"""Numbers of the hidden layer that a program passes over at once."""
 
 
 class Call(NamedTuple):
@@ -64,12 +66,6 @@ class Call(NamedTuple):
             order_S, bounds_E, tiles_T3, gated, hopper, processors,
         )  # fmt: skip
 
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """Width, hidden width, columns of the first product, choices."""
-        hidden, width = self.down_EFD.shape[1:]
-        return width, hidden, self.up_EDG.shape[-1], self.order_S.shape[0]
-
     def cut(self, kernel: str, columns: int, depth: int) -> _tiles.Tiles:
         """How a kernel is cut for these tokens."""
         width, low_precision = self.down_EFD.shape[2], self.down_EFD.dtype == torch.bfloat16
@@ -86,34 +82,13 @@ class Call(NamedTuple):
         """[S, columns] of the matrices' precision."""
         return self.up_EDG.new_empty(self.order_S.shape[0], columns)
 
-    def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
-        """A Hopper kernel that writes so many columns at once: a program for a processor, or two of half the warps."""
-        programs = 2 if cut.warps == 4 and "hidden" not in kernel else 1  # there two groups of warps are one program
-        _kernels[kernel][programs * self.processors,](
-            *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages,
-            LINES=_hopper.lines(cut.M, columns, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
+    def launch(self, kernel: str, cut: _tiles.Tiles, held: bool, *operands: Any, **constants: Any) -> None:
+        """A Hopper kernel: a program for a processor, or two of half the warps."""
+        programs = 2 if cut.warps == 4 else 1
+        _products[kernel][programs * self.processors,](
+            *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages, HELD=held,
+            LINES=_hopper.lines(cut.M, cut.N, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
         )  # fmt: skip
-
-
-def hidden_forward(call: Call, x_SD: Tensor) -> tuple[Tensor, Tensor]:
-    """[S, G] x · up, and [S, F] weight · activation of it."""
-    width, hidden, columns, _ = call.sizes
-    cut = call.cut("hidden_forward", hidden, width)
-    before_SG, hidden_SF = call.empty(columns), call.empty(hidden)
-    if call.hopper:
-        across = cut.N // 2 if call.gated else cut.N  # gates and values of half a tile each
-        call.launch(
-            "hidden_forward", cut, cut.N // 2, _blocks(x_SD, cut.M, cut.K), _blocks(call.up_EDG, cut.K, across),
-            call.weights_NA, call.order_S, call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
-            GATED=call.gated, TILE=TILE, WHOLE=_hopper.room([cut.K, cut.N]),
-        )  # fmt: skip
-        return before_SG, hidden_SF
-    _tiled.hidden_forward[call.rows_by(hidden, cut)](
-        x_SD, call.weights_NA, call.order_S, call.tiles_T3, call.up_EDG, before_SG, hidden_SF, width, hidden,
-        GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
-        TILE=TILE, M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
-    )  # fmt: skip
-    return before_SG, hidden_SF
 
 
 def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -> Tensor:
@@ -122,10 +97,12 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
     cut = call.cut("rows_product", columns, depth)
     out_SN = call.empty(columns)
     if call.hopper:
+        left = _blocks(left_SK, cut.M, cut.K)
         right = _blocks(right_EKN, cut.N, cut.K) if turned else _blocks(right_EKN, cut.K, cut.N)
+        out = _blocks(out_SN, cut.M, cut.N) if cut.holds else left
         call.launch(
-            "rows_product", cut, cut.N, _blocks(left_SK, cut.M, cut.K), right, call.tiles_T3, out_SN,
-            len(call.tiles_T3), depth, columns, TURNED=turned, TILE=TILE,
+            "rows_product", cut, cut.holds, left, right, out, call.tiles_T3, out_SN, len(call.tiles_T3), depth, columns,
+            TURNED=turned, TILE=TILE,
         )  # fmt: skip
         return out_SN
     _tiled.rows_product[call.rows_by(columns, cut)](
@@ -136,25 +113,26 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
     return out_SN
 
 
-def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
+def activated(call: Call, before_SG: Tensor) -> Tensor:
+    """[S, F] weight · activation of the first product's sums."""
+    hidden_SF = call.empty(call.down_EFD.shape[1])
+    grid, block = _pass(hidden_SF)
+    _activation.activate[grid](
+        before_SG, call.weights_NA, call.order_S, hidden_SF, *hidden_SF.shape,
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
+    )  # fmt: skip
+    return hidden_SF
+
+
+def activated_backward(call: Call, grad_SF: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
     """[S, G] the slope before the activation, and [N, A] the gradient of the choices' weights."""
-    width, hidden, columns, choices = call.sizes
-    cut = call.cut("hidden_backward", hidden, width)
-    slope_SG = call.empty(columns)
-    grad_weight_CS = torch.empty(-(-hidden // cut.N), choices, device=grad_SD.device)
-    if call.hopper:
-        call.launch(
-            "hidden_backward", cut, cut.N // 4, _blocks(grad_SD, cut.M, cut.K), _blocks(call.down_EFD, cut.N, cut.K),
-            call.weights_NA, call.order_S, call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3),
-            width, hidden, choices, GATED=call.gated, TILE=TILE,
-        )  # fmt: skip
-    else:
-        _tiled.hidden_backward[call.rows_by(hidden, cut)](
-            grad_SD, call.weights_NA, call.order_S, call.tiles_T3, call.down_EFD, before_SG, slope_SG, grad_weight_CS,
-            width, hidden, choices, GATED=call.gated, EVEN_D=width % cut.K == 0, EVEN_F=hidden % cut.N == 0,
-            TILE=TILE, M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
-    return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(call.weights_NA.shape)
+    slope_SG, grad_weights_NA = torch.empty_like(before_SG), torch.empty_like(call.weights_NA)
+    (rows, _), block = _pass(grad_SF)
+    _activation.activate_backward[rows,](
+        grad_SF, before_SG, call.weights_NA, call.order_S, slope_SG, grad_weights_NA, *grad_SF.shape,
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
+    )  # fmt: skip
+    return slope_SG, grad_weights_NA
 
 
 def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
@@ -173,7 +151,11 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
     out_CEPQ = left_SP.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left_SP.dtype)
     if call.hopper:
         left, right = _blocks(left_SP, cut.K, cut.M), _blocks(right_SQ, cut.K, cut.N)
-        call.launch("weights_product", cut, cut.N, left, right, call.bounds_E, out_CEPQ, experts, parts, rows, columns)
+        held = cut.holds and parts == 1 and rows % cut.M == 0
+        out = _blocks(out_CEPQ, cut.M, cut.N) if held else left
+        call.launch(
+            "weights_product", cut, held, left, right, out, call.bounds_E, out_CEPQ, experts, parts, rows, columns
+        )
     else:
         _tiled.weights_product[matrix, experts, parts](
             left_SP, right_SQ, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
@@ -181,6 +163,14 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
             M=cut.M, N=cut.N, K=cut.K, num_warps=cut.warps, num_stages=cut.stages,
         )  # fmt: skip
     return added(out_CEPQ, left_SP.dtype)
+
+
+def _pass(hidden_SF: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid and the block of a pass over the hidden layer."""
+    choices, hidden = hidden_SF.shape
+    columns = min(1024, _tiles.lanes(hidden))
+    rows = max(1, PASSED // columns)
+    return (-(-choices // rows), -(-hidden // columns)), {"ROWS": rows, "COLUMNS": columns}
 
 
 def _blocks(tensor: Tensor, rows: int, columns: int) -> Any:
