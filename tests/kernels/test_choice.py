@@ -23,11 +23,11 @@ def test_a_processor_takes_the_path_of_the_golden_losses_whatever_was_chosen_for
 
 def test_a_gpu_takes_the_kernels_for_bfloat16_at_the_shapes_that_were_timed(on_gpu, monkeypatch):
     monkeypatch.setattr(_choice.fast_experts, "refusal", lambda x_ND, experts: "")
-    for width, path in ((64, "sorted"), (256, "fused"), (1024, "fused"), (2048, "sorted")):
+    for width, path in ((64, "sorted"), (256, "fused"), (2048, "fused"), (4096, "sorted")):
         assert _choice.path(on_gpu(width), 4, width) == path
         assert _choice.path(on_gpu(width, torch.float32), 4, width) == "sorted"
         assert _choice.path(on_gpu(width, tokens=64), 4, width) == "sorted"
-        assert _choice.path(on_gpu(width), 4, 4 * width) == "sorted"
+        assert _choice.path(on_gpu(width), 4, 8 * width) == "sorted"
     monkeypatch.setattr(_choice, "GPU", "sorted")
     assert _choice.path(on_gpu(256), 4, 256) == "sorted"
 

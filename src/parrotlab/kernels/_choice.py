@@ -15,17 +15,17 @@ Path = Literal["sorted", "fused"]
 PATHS: tuple[Path, ...] = get_args(Path)
 
 GPU: Path = "fused"
-"""What a GPU does with bfloat16 at the shapes below; float32, which has no tensor cores, and other shapes are sorted."""
+"""What a GPU does with bfloat16 at the shapes below; other shapes, and float32, are sorted."""
 
 ROUTER: Literal["plain", "fused"] = "fused"
 """How a GPU makes logits and choices: as the processor does, or by the kernels of ``exact`` and ``choosing``."""
 
-WIDTHS = range(256, 1025)
+WIDTHS = range(256, 2049)
 """Model widths at which the kernels were timed, and faster (docs/mixture_layer.md)."""
 FEWEST = 2048
 """Tokens from which on the kernels are taken: generation has fewer, which nobody has timed."""
-LARGEST = 2
-"""Hidden width of an expert over the model's, up to which they are taken: beyond, torch's products are as fast."""
+LARGEST = 4
+"""Hidden width of an expert over the model's, up to which they are taken: nothing larger was timed."""
 
 
 def path(x_ND: Tensor, experts: int, hidden: int) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from parrotlab.kernels import _tiles
+from parrotlab.kernels.launching import early
 from parrotlab.kernels.parts import added
 from parrotlab.kernels.routing import TILE
 
@@ -34,7 +35,7 @@ if importlib.util.find_spec("triton"):
 
 ALIGNED_BYTES = 16
 """Of which a descriptor's address is a multiple."""
-PASSED = 2048
+PASSED = 1024
 """Numbers of the hidden layer that a program passes over at once."""
 
 
@@ -88,6 +89,7 @@ class Call(NamedTuple):
         _products[kernel][programs * self.processors,](
             *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages, HELD=held,
             LINES=_hopper.lines(cut.M, cut.N, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
+            launch_pdl=True,
         )  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def activated(call: Call, before_SG: Tensor) -> Tensor:
     grid, block = _pass(hidden_SF)
     _activation.activate[grid](
         before_SG, call.weights_NA, call.order_S, hidden_SF, *hidden_SF.shape,
-        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block, **early(before_SG),
     )  # fmt: skip
     return hidden_SF
 
@@ -130,7 +132,7 @@ def activated_backward(call: Call, grad_SF: Tensor, before_SG: Tensor) -> tuple[
     (rows, _), block = _pass(grad_SF)
     _activation.activate_backward[rows,](
         grad_SF, before_SG, call.weights_NA, call.order_S, slope_SG, grad_weights_NA, *grad_SF.shape,
-        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block, **early(before_SG),
     )  # fmt: skip
     return slope_SG, grad_weights_NA
 
