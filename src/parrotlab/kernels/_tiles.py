@@ -22,8 +22,8 @@ class Tiles(NamedTuple):
     holds: bool = False
     """On a Hopper GPU: whether whole tiles leave from shared memory, while the next ones are multiplied."""
 
-    def count(self, rows: int, columns: int) -> int:
-        """Of tiles of a matrix."""
+    def cover(self, rows: int, columns: int) -> int:
+        """How many of them a matrix takes."""
         return -(-rows // self.M) * -(-columns // self.N)
 
 

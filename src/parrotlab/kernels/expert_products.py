@@ -146,9 +146,9 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
     cut = call.cut("weights_product", columns, call.order_S.shape[0])
     if not call.hopper:
         cut = cut._replace(M=min(cut.M, _tiles.lanes(rows)))
-    elif 2 * experts * cut.count(rows, columns) <= call.processors:  # rather smaller tiles than more parts
+    elif 2 * experts * cut.cover(rows, columns) <= call.processors:  # rather smaller tiles than more parts
         cut = _tiles.SMALLER
-    matrix = cut.count(rows, columns)
+    matrix = cut.cover(rows, columns)
     parts = min(8, max(1, call.processors // (experts * matrix)))
     out_CEPQ = left_SP.new_empty(parts, experts, rows, columns, dtype=torch.float32 if parts > 1 else left_SP.dtype)
     if call.hopper:
