@@ -10,8 +10,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from parrotlab.kernels._early_triton import await_inputs
-
 
 @triton.jit
 def _normal(x, EXACT: tl.constexpr):
@@ -49,10 +47,9 @@ def _rows(order_S, weights_NA, choices, ROWS: tl.constexpr):
 @triton.jit
 def activate(
     before_SG, weights_NA, order_S, hidden_SF, choices, hidden,
-    GATED: tl.constexpr, EXACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EARLY: tl.constexpr,
+    GATED: tl.constexpr, EXACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """hidden = weight · activation(before)."""
-    await_inputs(EARLY)
     row_S, alive_S, _, weight_S = _rows(order_S, weights_NA, choices, ROWS)
     column_F = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside_SF = alive_S[:, None] & (column_F < hidden)[None, :]
@@ -71,10 +68,9 @@ def activate(
 @triton.jit
 def activate_backward(
     grad_SF, before_SG, weights_NA, order_S, slope_SG, grad_weights_NA, choices, hidden,
-    GATED: tl.constexpr, EXACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EARLY: tl.constexpr,
+    GATED: tl.constexpr, EXACT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """slope, the gradient of ``before``, and that of each choice's weight, given the hidden layer's."""
-    await_inputs(EARLY)
     row_S, alive_S, choice_S, weight_S = _rows(order_S, weights_NA, choices, ROWS)
     columns = hidden * 2 if GATED else hidden
     sum_S = tl.zeros((ROWS,), tl.float32)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from parrotlab.kernels._hopper_gluon import READER, barriers, leave, load_block, multiply, write
 
@@ -89,8 +88,6 @@ def rows_product(
     if HELD:
         held = gl.allocate_shared_memory(out.dtype, out.block_type.shape, out.layout)
     empty, ready = barriers(STAGES)
-    gdc_launch_dependents()  # see launching
-    gdc_wait()
     total = tiles * (TILE // M) * ((columns + N - 1) // N)
     gl.warp_specialize(
         [

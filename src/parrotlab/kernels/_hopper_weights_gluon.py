@@ -12,7 +12,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from parrotlab.kernels._hopper_gluon import READER, barriers, leave, load_block, write
 
@@ -103,8 +102,6 @@ def weights_product(
     if HELD:
         held = gl.allocate_shared_memory(out.dtype, out.block_type.shape, out.layout)
     empty, ready = barriers(STAGES)
-    gdc_launch_dependents()  # see launching
-    gdc_wait()
     across = (columns + N - 1) // N
     matrix = (rows + M - 1) // M * across
     gl.warp_specialize(

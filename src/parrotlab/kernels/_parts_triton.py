@@ -6,13 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from parrotlab.kernels._early_triton import await_inputs
-
 
 @triton.jit
-def add(parts_CX, out_X, parts, size, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EARLY: tl.constexpr):
+def add(parts_CX, out_X, parts, size, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """out = Σ_c parts[c] in float32, ROWS parts at once."""
-    await_inputs(EARLY)
     at_X = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     sum_X = tl.zeros((COLUMNS,), tl.float32)
     for first in range(0, parts, ROWS):

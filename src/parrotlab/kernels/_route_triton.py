@@ -9,8 +9,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from parrotlab.kernels._early_triton import await_inputs
-
 
 @triton.jit
 def _chosen(experts_NA, replica, choices, BLOCK: tl.constexpr, LANES: tl.constexpr):
@@ -22,12 +20,8 @@ def _chosen(experts_NA, replica, choices, BLOCK: tl.constexpr, LANES: tl.constex
 
 
 @triton.jit
-def count(
-    experts_NA, counts, choices, blocks,
-    E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
+def count(experts_NA, counts, choices, blocks, E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr):
     """counts[replica, block, e]: how often the block chooses e."""
-    await_inputs(EARLY)
     replica = tl.program_id(1).to(tl.int64)
     _, _, chosen_BE = _chosen(experts_NA, replica, choices, BLOCK, LANES)
     lane_E = tl.arange(0, LANES)
@@ -38,13 +32,12 @@ def count(
 def place(
     experts_NA, counts, order_S, place_S, bounds_E, tiles_T3, choices, blocks, tiles,
     E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, SHARE: tl.constexpr,
-    ROWS: tl.constexpr, EARLY: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
     """Each choice's place among all, by expert and then by choice; and the replica's bounds and tiles.
 
     Every program adds up the counts of all blocks for itself: they are few, and a pass of its own costs a launch.
     """
-    await_inputs(EARLY)
     replica, block = tl.program_id(1).to(tl.int64), tl.program_id(0)
     lane_E = tl.arange(0, LANES)
     total_E = tl.zeros((LANES,), tl.int32)
@@ -90,12 +83,8 @@ def place(
 
 
 @triton.jit
-def combine(
-    rows_SD, place_S, out_ND, tokens, width,
-    ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
+def combine(rows_SD, place_S, out_ND, tokens, width, ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """out[n] = Σ_a rows[place[n, a]], added in float32."""
-    await_inputs(EARLY)
     token_N = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column_D = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside_ND = (token_N < tokens)[:, None] & (column_D < width)[None, :]
@@ -110,12 +99,8 @@ def combine(
 
 
 @triton.jit
-def spread(
-    x_ND, place_S, out_SD, tokens, width,
-    ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
+def spread(x_ND, place_S, out_SD, tokens, width, ACTIVE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """out[place[n, a]] = x[n]: a token's row is read once, and written for each of its choices."""
-    await_inputs(EARLY)
     token_N = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column_D = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside_ND = (token_N < tokens)[:, None] & (column_D < width)[None, :]

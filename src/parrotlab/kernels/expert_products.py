@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from parrotlab.kernels import _tiles
-from parrotlab.kernels.launching import early
 from parrotlab.kernels.parts import added
 from parrotlab.kernels.routing import TILE
 
@@ -89,7 +88,6 @@ class Call(NamedTuple):
         _products[kernel][programs * self.processors,](
             *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages, HELD=held,
             LINES=_hopper.lines(cut.M, cut.N, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
-            launch_pdl=True,
         )  # fmt: skip
 
 
@@ -121,7 +119,7 @@ def activated(call: Call, before_SG: Tensor) -> Tensor:
     grid, block = _pass(hidden_SF)
     _activation.activate[grid](
         before_SG, call.weights_NA, call.order_S, hidden_SF, *hidden_SF.shape,
-        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block, **early(before_SG),
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
     )  # fmt: skip
     return hidden_SF
 
@@ -132,7 +130,7 @@ def activated_backward(call: Call, grad_SF: Tensor, before_SG: Tensor) -> tuple[
     (rows, _), block = _pass(grad_SF)
     _activation.activate_backward[rows,](
         grad_SF, before_SG, call.weights_NA, call.order_S, slope_SG, grad_weights_NA, *grad_SF.shape,
-        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block, **early(before_SG),
+        GATED=call.gated, EXACT=before_SG.dtype == torch.float32, **block,
     )  # fmt: skip
     return slope_SG, grad_weights_NA
 

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parrotlab.kernels.launching import early
-
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _parts_triton as _triton
@@ -31,5 +29,5 @@ def added(parts_CX: Tensor, dtype: torch.dtype) -> Tensor:
     rows = min(MOST, 1 << (len(parts_CX) - 1).bit_length())
     columns = BLOCK // rows
     grid = (-(-out_X.numel() // columns),)
-    _triton.add[grid](parts_CX, out_X, len(parts_CX), out_X.numel(), ROWS=rows, COLUMNS=columns, **early(out_X))
+    _triton.add[grid](parts_CX, out_X, len(parts_CX), out_X.numel(), ROWS=rows, COLUMNS=columns)
     return out_X

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from parrotlab.kernels.launching import early
-
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _route_triton as _triton
@@ -74,7 +72,7 @@ def combined(rows_SD: Tensor, place_S: Tensor, active: int) -> Tensor:
     tokens, width = place_S.shape[0] // active, rows_SD.shape[-1]
     out_ND = rows_SD.new_empty(tokens, width)
     grid, sizes = _blocks(tokens, width)
-    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, **sizes, **early(rows_SD))
+    _triton.combine[grid](rows_SD, place_S, out_ND, tokens, width, ACTIVE=active, **sizes)
     return out_ND
 
 
@@ -83,7 +81,7 @@ def spread(x_ND: Tensor, place_S: Tensor, active: int) -> Tensor:
     tokens, width = x_ND.shape
     out_SD = x_ND.new_empty(tokens * active, width)
     grid, sizes = _blocks(tokens, width)
-    _triton.spread[grid](x_ND, place_S, out_SD, tokens, width, ACTIVE=active, **sizes, **early(x_ND))
+    _triton.spread[grid](x_ND, place_S, out_SD, tokens, width, ACTIVE=active, **sizes)
     return out_SD
 
 
@@ -102,7 +100,7 @@ def _route(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
     block = max(32, min(128 if choices <= 1 << 16 else 256, 16384 // lanes))
     blocks = -(-choices // block)
     counts = order_S.new_empty(replicas, blocks, experts)
-    sizes = {"E": experts, "BLOCK": block, "LANES": lanes, "num_warps": 4} | early(experts_RNA)
+    sizes = {"E": experts, "BLOCK": block, "LANES": lanes, "num_warps": 4}
     _triton.count[blocks, replicas](experts_RNA, counts, choices, blocks, **sizes)
     tiles = most_tiles(choices, experts)
     share = 1 << (-(-tiles // blocks) - 1).bit_length()
