@@ -47,26 +47,33 @@ def noise(model, step, spread=False):
     return [torch.stack([gradient, gradient], dim=-1)[..., 0] if spread else gradient for gradient in gradients]
 
 
-def pair(models, rates):
-    """The model of the kernels with its optimizer, and the plain step's."""
+def pair(models, rates, copied):
+    """The model of the kernels with its optimizer, and the plain step's; and copies of every other weight, or none."""
     ours, theirs = models
     kernels, plain = (AdamW(model, RECIPE, rates) for model in (ours, theirs))
     state = kernels.weights, kernels.first, kernels.second
-    kernels.one_pass = OnePass(*state, kernels.decays, kernels.shares, tuple(rates.shape))
-    return kernels, plain
+    copies = {at: kernels.weights[at].bfloat16() for at in range(0, len(state[0]), 2)} if copied else {}
+    kernels.one_pass = OnePass(*state, kernels.decays, kernels.shares, tuple(rates.shape), copies)
+    return kernels, plain, copies
 
 
-def check(shape, device):
+def check(shape, device, copied=False):
     """Weights and moments after a few steps at a changing rate, and the norms."""
     replicas, shapes = shape
     stack = (replicas,) if replicas else ()
     rates = 1e-2 / (1 + torch.arange(max(1, replicas), device=device).float().view(stack))
     models = [Weights(stack, shapes, device) for _ in range(2)]
-    kernels, plain = pair(models, rates)
+    kernels, plain, copies = pair(models, rates, copied)
     for step in range(4):
         schedule = torch.tensor(1 / (1 + step), device=device)
-        norm_R = kernels._single_step_(kernels.one_pass, noise(models[0], step, spread=step == 2), schedule)
-        torch.testing.assert_close(norm_R, plain._plain_step_(noise(models[1], step), schedule))
+        mine, theirs = noise(models[0], step, spread=step == 2), noise(models[1], step)
+        for at in copies:
+            mine[at] = mine[at].bfloat16()
+            theirs[at] = theirs[at].bfloat16().float()
+        norm_R = kernels._single_step_(kernels.one_pass, mine, schedule)
+        torch.testing.assert_close(norm_R, plain._plain_step_(theirs, schedule))
+    for at, copy in copies.items():
+        torch.testing.assert_close(copy, kernels.weights[at].bfloat16(), rtol=2**-7, atol=0)  # the interpreter cuts off
     for name, tensor in kernels.state().items():
         torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-5, atol=1e-7)
     for mine, other in zip(*(model.parameters() for model in models)):
@@ -81,10 +88,11 @@ def test_interpreted_a_gradient_counts_by_its_share():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in test_the_kernels_step_as_the_plain_twin_under_the_interpreter")
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_interpreted(shape):
+def test_interpreted(shape, copied):
     with torch.no_grad():
-        check(shape, "cpu")
+        check(shape, "cpu", copied)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
@@ -93,13 +101,14 @@ def test_the_kernels_step_as_the_plain_twin_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "test_interpreted"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SHAPES) + 1} passed" in done.stdout
+    assert f"{2 * len(SHAPES) + 1} passed" in done.stdout
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.parametrize(("name", "fours"), [("squares", 1), ("move", 4)])
+@pytest.mark.parametrize(("name", "fours"), [("squares", 1 + 0.5), ("move", 4 + 3.5)])
 def test_the_kernels_compile_for_an_h100_anywhere_and_move_aligned_numbers_by_fours(name, fours, tmp_path, monkeypatch):
+    """Without copies and with them, where bfloat16 gradients come by eights."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -110,7 +119,7 @@ def test_the_kernels_compile_for_an_h100_anywhere_and_move_aligned_numbers_by_fo
     kernel = getattr(_adamw_triton, name)
     constants = {"PIECE": PIECE, "BETA1": 0.9, "BETA2": 0.95, "EPSILON": 1e-8}
     constants |= {"LOG_BETA1": math.log(0.9), "LOG_BETA2": math.log(0.95)}
-    kinds = {"addresses_4W": "*i64", "sizes_W": "*i64", "pieces_P2": "*i32", "pieces": "i32", "tensors": "i32"}
+    kinds = {"addresses_5W": "*i64", "sizes_W": "*i64", "pieces_P2": "*i32", "pieces": "i32", "tensors": "i32"}
     kinds |= {"clip": "fp32"}
     signature = {each: "constexpr" if each in constants else kinds.get(each, "*fp32") for each in kernel.arg_names}
     places = {(at,): constants[each] for at, each in enumerate(kernel.arg_names) if each in constants}
@@ -122,10 +131,11 @@ def test_the_kernels_compile_for_an_h100_anywhere_and_move_aligned_numbers_by_fo
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("shape", [*SHAPES, (2, [(300_001,), (4096, 512)]), (0, [(40, 512, 1024)])])
-def test_the_kernels_step_as_the_plain_twin_on_a_gpu(shape):
+def test_the_kernels_step_as_the_plain_twin_on_a_gpu(shape, copied):
     with torch.no_grad():
-        check(shape, "cuda")
+        check(shape, "cuda", copied)
 
 
 @pytest.mark.gpu

@@ -9,8 +9,9 @@ from parrotlab.kernels import linear_cross_entropy
 from parrotlab.model.transformer import build
 from parrotlab.training.devices import device
 from parrotlab.training.loop import train
+from parrotlab.training.optimizer import AdamW
 from parrotlab.training.recipe import Recipe
-from parrotlab.training.step import Step
+from parrotlab.training.step import Step, computing_with
 
 CPU = device("cpu")
 RECIPE = Recipe(steps=30, rows=8, learning_rate=1e-2)
@@ -77,6 +78,35 @@ def test_the_captured_step_trains_as_the_plain_one(model_design, seeds):
     ]
     np.testing.assert_allclose(losses[1][:3], losses[0][:3], rtol=0.01)  # bfloat16 rounds to 1 in 256; then they drift
     np.testing.assert_allclose(losses[1].mean(), losses[0].mean(), rtol=0.15)
+
+
+def test_mixtures_compute_with_copies_within_a_step_alone():
+    layer = mixture().feedforward.build(16, ())
+    x_ND = torch.randn(5, 16)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.normal_()
+        own = layer(x_ND, x_ND)[0]
+        copies = {"up_EDG": torch.zeros_like(layer.up_EDG), "down_EFD": layer.down_EFD}
+        with computing_with([(layer, copies)]):
+            assert not layer(x_ND, x_ND)[0].any()
+        assert torch.equal(layer(x_ND, x_ND)[0], own)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_experts_rounded_once_a_step_train_as_those_that_are_rounded_where_they_are_used(seeds, monkeypatch):
+    where, states = device("cuda", fast_steps=False), []
+    for kept in (True, False):
+        if not kept:
+            monkeypatch.setattr(AdamW, "keep_copies", lambda self, names: {})
+        step = begin(mixture(), seeds, [3e-3] * len(seeds), where=where)
+        assert bool(step.rounded) == kept
+        list(train(step, Digits(), RECIPE, seeds, where))
+        states.append(step.state())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -2,7 +2,8 @@
 
 The work is cut into pieces of PIECE numbers, each of one tensor: of a piece the table has its tensor and its place
 among that tensor's pieces. Axis 1 of a grid are replicas; each has ``size`` numbers of a tensor, one after the other.
-Tensors are found by their addresses, in rows of W: gradients, weights, first moments, second moments.
+Tensors are found by their addresses, in rows of W: gradients, weights, first moments, second moments, and bfloat16
+copies of the weights, or 0. Where there is a copy, the gradient is bfloat16 too: LOW.
 """
 
 # ruff: noqa: N803, RUF100
@@ -13,37 +14,41 @@ import triton.language as tl
 
 
 @triton.jit
-def note(addresses_4W, begin, tensors):
+def note(addresses_5W, begin, tensors):
     """Writes down where the tensors of a tuple lie: what a captured step computes lies elsewhere than before."""
     for at in tl.static_range(len(tensors)):
-        tl.store(addresses_4W + begin + at, tensors[at].to(tl.int64))
+        tl.store(addresses_5W + begin + at, tensors[at].to(tl.int64))
 
 
 @triton.jit
-def _numbers(address, ALIGNED: tl.constexpr):
-    """Pointer to the float32 numbers at an address."""
-    numbers = address.to(tl.pointer_type(tl.float32))
+def _numbers(address, ALIGNED: tl.constexpr, LOW: tl.constexpr):
+    """Pointer to the float32 numbers at an address, or to bfloat16 ones."""
+    if LOW:
+        numbers = address.to(tl.pointer_type(tl.bfloat16))
+    else:
+        numbers = address.to(tl.pointer_type(tl.float32))
     if ALIGNED:
         numbers = tl.multiple_of(numbers, 16)
     return numbers
 
 
 @triton.jit
-def _left(left, PIECE: tl.constexpr, ALIGNED: tl.constexpr):
-    """Which of a piece's numbers there are; of aligned ones, fours at a time."""
+def _left(left, PIECE: tl.constexpr, ALIGNED: tl.constexpr, FEW: tl.constexpr):
+    """Which of a piece's numbers there are; of aligned ones, so many at a time as 16 bytes hold."""
     if ALIGNED:
-        left = left // 4 * 4  # it is one already; this tells the compiler
+        left = left // FEW * FEW  # it is one already; this tells the compiler
     return tl.arange(0, PIECE) < left
 
 
 @triton.jit
-def _squared(address, left, PIECE: tl.constexpr, ALIGNED: tl.constexpr):
-    slope = tl.load(_numbers(address, ALIGNED) + tl.arange(0, PIECE), mask=_left(left, PIECE, ALIGNED), other=0.0)
-    return slope * slope
+def _slopes(address, left, PIECE: tl.constexpr, ALIGNED: tl.constexpr, LOW: tl.constexpr):
+    """A piece of a gradient, in float32."""
+    alive = _left(left, PIECE, ALIGNED, 8 if LOW else 4)
+    return tl.load(_numbers(address, ALIGNED, LOW) + tl.arange(0, PIECE), mask=alive, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def squares(addresses_4W, sizes_W, shares_W, pieces_P2, sums_RS, pieces, PIECE: tl.constexpr):
+def squares(addresses_5W, sizes_W, shares_W, pieces_P2, sums_RS, pieces, tensors, PIECE: tl.constexpr):
     """Sums of share · gradient²: program s of a replica adds up the pieces s, s + S, s + 2S, ..."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     replica = tl.program_id(1).to(tl.int64)
@@ -53,25 +58,34 @@ def squares(addresses_4W, sizes_W, shares_W, pieces_P2, sums_RS, pieces, PIECE: 
         start = tl.load(pieces_P2 + 2 * piece + 1).to(tl.int64) * PIECE
         size = tl.load(sizes_W + tensor)
         left = tl.minimum(size - start, PIECE).to(tl.int32)
-        address = tl.load(addresses_4W + tensor) + 4 * (replica * size + start)
         share = tl.load(shares_W + tensor)
-        if ((address | (4 * size)) & 15) == 0:
-            total += share * _squared(address, left, PIECE, True)
+        low = tl.load(addresses_5W + 4 * tensors + tensor) != 0
+        bytes_each = tl.where(low, 2, 4)
+        address = tl.load(addresses_5W + tensor) + bytes_each * (replica * size + start)
+        aligned = ((address | (bytes_each * size)) & 15) == 0
+        if low and aligned:
+            slope = _slopes(address, left, PIECE, True, True)
+        elif low:
+            slope = _slopes(address, left, PIECE, False, True)
+        elif aligned:
+            slope = _slopes(address, left, PIECE, True, False)
         else:
-            total += share * _squared(address, left, PIECE, False)
+            slope = _slopes(address, left, PIECE, False, False)
+        total += share * slope * slope
     tl.store(sums_RS + replica * programs + program, tl.sum(total, axis=0))
 
 
 @triton.jit
 def _moved(
-    gradient, weight, first, second, left, scale, shrink, stride, correction,
+    gradient, weight, first, second, rounded, left, scale, shrink, stride, correction,
     BETA1: tl.constexpr, BETA2: tl.constexpr, EPSILON: tl.constexpr, PIECE: tl.constexpr, ALIGNED: tl.constexpr,
+    LOW: tl.constexpr,
 ):  # fmt: skip
-    """One piece, read once and written once; the first four arguments are addresses."""
-    lane, alive = tl.arange(0, PIECE), _left(left, PIECE, ALIGNED)
-    weights, firsts = _numbers(weight, ALIGNED) + lane, _numbers(first, ALIGNED) + lane
-    seconds = _numbers(second, ALIGNED) + lane
-    g = tl.load(_numbers(gradient, ALIGNED) + lane, mask=alive, other=0.0) * scale
+    """One piece, read once and written once; the first five arguments are addresses."""
+    lane, alive = tl.arange(0, PIECE), _left(left, PIECE, ALIGNED, 8 if LOW else 4)
+    weights, firsts = _numbers(weight, ALIGNED, False) + lane, _numbers(first, ALIGNED, False) + lane
+    seconds = _numbers(second, ALIGNED, False) + lane
+    g = _slopes(gradient, left, PIECE, ALIGNED, LOW) * scale
     m = tl.load(firsts, mask=alive, other=0.0)
     v = tl.load(seconds, mask=alive, other=0.0)
     w = tl.load(weights, mask=alive, other=0.0)
@@ -81,11 +95,13 @@ def _moved(
     tl.store(firsts, m, mask=alive)
     tl.store(seconds, v, mask=alive)
     tl.store(weights, w, mask=alive)
+    if LOW:
+        tl.store(_numbers(rounded, ALIGNED, True) + lane, w.to(tl.bfloat16), mask=alive)
 
 
 @triton.jit
 def move(
-    addresses_4W, sizes_W, decays_W, pieces_P2, norm_R, rate_R, schedule, steps, tensors, clip,
+    addresses_5W, sizes_W, decays_W, pieces_P2, norm_R, rate_R, schedule, steps, tensors, clip,
     BETA1: tl.constexpr, BETA2: tl.constexpr, LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr,
     EPSILON: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
@@ -96,11 +112,15 @@ def move(
     start = tl.load(pieces_P2 + 2 * piece + 1).to(tl.int64) * PIECE
     size = tl.load(sizes_W + tensor)
     left = tl.minimum(size - start, PIECE).to(tl.int32)
-    offset = 4 * (replica * size + start)
-    gradient = tl.load(addresses_4W + tensor) + offset
-    weight = tl.load(addresses_4W + tensors + tensor) + offset
-    first = tl.load(addresses_4W + 2 * tensors + tensor) + offset
-    second = tl.load(addresses_4W + 3 * tensors + tensor) + offset
+    at = replica * size + start
+    gradient, rounded = tl.load(addresses_5W + tensor), tl.load(addresses_5W + 4 * tensors + tensor)
+    weight = tl.load(addresses_5W + tensors + tensor) + 4 * at
+    first = tl.load(addresses_5W + 2 * tensors + tensor) + 4 * at
+    second = tl.load(addresses_5W + 3 * tensors + tensor) + 4 * at
+    low = rounded != 0
+    bytes_each = tl.where(low, 2, 4)
+    gradient += bytes_each * at
+    rounded += tl.where(low, 2 * at, 0)
 
     rate = tl.load(rate_R + replica) * tl.load(schedule)
     scale = tl.minimum(clip / (tl.load(norm_R + replica) + 1e-6), 1.0, propagate_nan=tl.PropagateNan.ALL)
@@ -109,13 +129,24 @@ def move(
     count = tl.load(steps).to(tl.float64)
     stride = rate / (1 - tl.exp(count * LOG_BETA1)).to(tl.float32)
     correction = (1 - tl.exp(count * LOG_BETA2)).to(tl.float32)
-    if ((gradient | weight | first | second | (4 * size)) & 15) == 0:
+    aligned = ((gradient | weight | first | second | rounded | (bytes_each * size)) & 15) == 0
+    if low and aligned:
         _moved(
-            gradient, weight, first, second, left, scale, shrink, stride, correction,
-            BETA1, BETA2, EPSILON, PIECE, True,
+            gradient, weight, first, second, rounded, left, scale, shrink, stride, correction,
+            BETA1, BETA2, EPSILON, PIECE, True, True,
+        )  # fmt: skip
+    elif low:
+        _moved(
+            gradient, weight, first, second, rounded, left, scale, shrink, stride, correction,
+            BETA1, BETA2, EPSILON, PIECE, False, True,
+        )  # fmt: skip
+    elif aligned:
+        _moved(
+            gradient, weight, first, second, rounded, left, scale, shrink, stride, correction,
+            BETA1, BETA2, EPSILON, PIECE, True, False,
         )  # fmt: skip
     else:
         _moved(
-            gradient, weight, first, second, left, scale, shrink, stride, correction,
-            BETA1, BETA2, EPSILON, PIECE, False,
+            gradient, weight, first, second, rounded, left, scale, shrink, stride, correction,
+            BETA1, BETA2, EPSILON, PIECE, False, False,
         )  # fmt: skip

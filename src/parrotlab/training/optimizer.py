@@ -6,6 +6,7 @@ torch's own has one learning rate for a whole tensor; here a tensor holds R repl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 
 import torch
@@ -29,6 +30,8 @@ class AdamW:
         """Of each weight, what its gradient counts in the norm."""
         self.steps = torch.zeros((), device=rate_R.device)
         self.names = [name for name, _ in named]
+        self.copies: dict[str, Tensor] = {}
+        """bfloat16 copies of some weights, which every step renews: see ``keep_copies``."""
         self.groups = [
             (decay, [place for place, theirs in enumerate(self.decays) if theirs == decay])
             for decay in dict.fromkeys(self.decays)
@@ -41,7 +44,24 @@ class AdamW:
         if not takes(self.weights):
             return None
         state = self.weights, self.first, self.second
-        return OnePass(*state, self.decays, self.shares, tuple(self.rate_R.shape))
+        copies = {self.names.index(name): copy for name, copy in self.copies.items()}
+        return OnePass(*state, self.decays, self.shares, tuple(self.rate_R.shape), copies)
+
+    def keep_copies(self, names: Collection[str]) -> dict[str, Tensor]:
+        """From now on, bfloat16 copies of these weights to compute with, whose gradients a step takes; by name.
+
+        None where the kernels of a GPU do not make the step. To be called before the first step.
+        """
+        if takes(self.weights):
+            mine = {name: weight for name, weight in zip(self.names, self.weights) if name in names}
+            self.copies = {name: weight.detach().bfloat16().requires_grad_() for name, weight in mine.items()}
+        return self.copies
+
+    @torch.no_grad()
+    def renew_copies(self) -> None:
+        """After somebody else has changed the weights."""
+        for name, copy in self.copies.items():
+            copy.copy_(self.weights[self.names.index(name)])
 
     @staticmethod
     def held(weight: Tensor) -> Tensor:

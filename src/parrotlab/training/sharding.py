@@ -29,13 +29,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement
 
-from parrotlab.model.feedforwards.mixture import MixtureLayer
+from parrotlab.model.feedforwards.mixture import EXPERTS, MixtureLayer
 from parrotlab.model.transformer import Block, LanguageModel, Transformer, fresh
 from parrotlab.training.expert_exchange import ExpertExchange
 from parrotlab.training.expert_gather import ExpertGather
 from parrotlab.training.processes import Processes
 
-EXPERTS = ("up_EDG", "down_EFD")
 AHEAD = 8
 """Weights that are drawn side by side, while another is put in its place."""
 UNIT_BYTES = 64 << 20

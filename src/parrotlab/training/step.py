@@ -6,7 +6,8 @@ very same code runs line by line on a CPU and, captured once, as one CUDA graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from parrotlab.model import balance
 from parrotlab.model.feedforwards.feedforward import Routing
+from parrotlab.model.feedforwards.mixture import EXPERTS, MixtureLayer
 from parrotlab.model.transformer import LanguageModel
 from parrotlab.training.devices import Device
 from parrotlab.training.optimizer import AdamW
@@ -47,6 +49,7 @@ class Step:
         self.place = torch.zeros(1, dtype=torch.int64, device=where)
         self.window: Window | None = None
         self.measure, self.update = self.objective, self.optimizer.step_
+        self.rounded = self._rounded()
 
     def state(self) -> dict[str, Tensor]:
         """Weights, buffers and moments, by name: what a checkpoint holds."""
@@ -60,6 +63,7 @@ class Step:
         with torch.no_grad():
             for name, tensor in mine.items():
                 tensor.copy_(state[name])
+        self.optimizer.renew_copies()
 
     def begin(self, window: Window) -> None:
         """Takes in the data of the next steps."""
@@ -79,11 +83,12 @@ class Step:
         assert self.window is not None, "begin a window first"
         tokens_BT, asked_BT, schedule = (part.index_select(0, self.place).squeeze(0) for part in self.window)
         tokens_BT = tokens_BT.long()
-        with self.device.autocast(self.recipe):
+        with self.device.autocast(self.recipe), computing_with(self.rounded):
             loss_R, routings = self.model.loss(tokens_BT, asked_BT)
         objective_R = self.measure(loss_R, routings)
+        copies, named = self.optimizer.copies, zip(self.optimizer.names, self.optimizer.weights)
         # A sum over replicas: no weight is shared, so each gets its own gradient.
-        gradients = torch.autograd.grad(objective_R.sum(), self.optimizer.weights)
+        gradients = torch.autograd.grad(objective_R.sum(), [copies.get(name, weight) for name, weight in named])
         norm_R = self.update(list(gradients), schedule)
         with torch.no_grad():
             self.model.adjust_(routings)
@@ -93,9 +98,35 @@ class Step:
                 total_E += routing.choices_E
             self.place += 1
 
+    def _rounded(self) -> list[tuple[MixtureLayer, dict[str, Tensor]]]:
+        """Each mixture, and copies of its experts in the precision in which they are multiplied, if not float32.
+
+        They are most of a mixture's weights; to round them at every step, and to widen their gradients, would move
+        nearly as many bytes as AdamW does.
+        """
+        if self.device.precision(self.recipe) == "float32":
+            return []
+        layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, MixtureLayer)}
+        copies = self.optimizer.keep_copies({f"{name}.{matrix}" for name in layers for matrix in EXPERTS})
+        if not copies:
+            return []
+        return [(layer, {each: copies[f"{name}.{each}"] for each in EXPERTS}) for name, layer in layers.items()]
+
     def objective(self, loss_R: Tensor, routings: list[Routing]) -> Tensor:
         """``objective`` by this step's recipe."""
         return objective(self.recipe, loss_R, routings)
+
+
+@contextlib.contextmanager
+def computing_with(rounded: list[tuple[MixtureLayer, dict[str, Tensor]]]) -> Iterator[None]:
+    """Within, mixtures multiply by these matrices in the place of their own."""
+    for layer, copies in rounded:
+        layer.copies.update(copies)
+    try:
+        yield
+    finally:
+        for layer, _ in rounded:
+            layer.copies.clear()
 
 
 def objective(recipe: Recipe, loss_R: Tensor, routings: list[Routing]) -> Tensor:

@@ -13,6 +13,9 @@ from parrotlab.model.feedforwards.feedforward import Routing, hidden_width
 from parrotlab.model.routers.router import Router
 from parrotlab.model.routers.top_k import TopK
 
+EXPERTS = ("up_EDG", "down_EFD")
+"""The matrices that an expert has of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
@@ -64,6 +67,8 @@ class MixtureLayer(nn.Module):
         self.router = design.router.build(width, design.experts, design.active, design.renormalise, stack)
         self.up_EDG = nn.Parameter(torch.empty(*stack, design.experts, width, columns))
         self.down_EFD = nn.Parameter(torch.empty(*stack, design.experts, hidden, width))
+        self.copies: dict[str, Tensor] = {}
+        """By name, what is multiplied in the experts' place, while a trainer keeps it in another precision."""
         self.expert_outputs = expert_outputs
         """How the experts are applied; where processes share them out, another function with the same meaning."""
         if design.shared:
@@ -77,8 +82,8 @@ class MixtureLayer(nn.Module):
             routing.weights_NA,
             routing.experts_NA,
             routing.choices_E,
-            self.up_EDG,
-            self.down_EFD,
+            self.copies.get("up_EDG", self.up_EDG),
+            self.copies.get("down_EFD", self.down_EFD),
             self.design.gated,
         )
         if self.design.shared:
