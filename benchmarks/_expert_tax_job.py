@@ -121,7 +121,6 @@ def mixtral(geometry: Geometry, device: Device, seconds: float) -> float:
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     model.train()
     if device.is_cuda:
-        torch.compiler.reset()
         torch._dynamo.config.recompile_limit = max(8, 2 * geometry.layers)  # else later layers would go uncompiled
         for layer in model.model.layers:
             layer.forward = torch.compile(layer.forward, dynamic=False)
@@ -233,6 +232,7 @@ class Contest:
 
 
 def _clear() -> None:
+    torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

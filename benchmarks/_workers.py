@@ -47,7 +47,7 @@ class Worker:
     def close(self) -> None:
         """Ends the process, whatever it does."""
         self.process.kill()
-        self.process.join()
+        self.process.join(timeout=5)
 
 
 def line(error: BaseException) -> str:

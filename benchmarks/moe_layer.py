@@ -29,6 +29,7 @@ for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"):
 if "--smoke" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
+import tables
 import torch
 from _facts import write
 from _moe_bench import Bench, Cuts, Rehearsal, right, stages
@@ -85,12 +86,11 @@ class Rows:
 
     def hear(self, place: int, deadline: float) -> None:
         """What a row has to tell by now; of one that fails, what it told before, and why."""
-        worker = self.workers[place]
         try:
-            tables = worker.answer(deadline) if worker.process.is_alive() else []
+            told: list[dict[str, Any]] = self.workers[place].answer(deadline)
         except RuntimeError as error:
-            tables = [self.told[place, count] | {"failed": str(error)} for count in self.tokens]
-        self.told.update({(place, table["tokens"]): table for table in tables})
+            told = [{"failed": str(error)} | self.told[place, count] for count in self.tokens]  # the first reason stays
+        self.told.update({(place, row["tokens"]): row for row in told})
 
     def take_times(self, gpu: int, cuts: Cuts, deadline: float, note: Callable[[], None]) -> None:
         """The rows of one GPU, one after the other, all of them a stage before any the next."""
@@ -125,20 +125,14 @@ def measured(rows: Rows, rehearsal: list, deadline: float, note: Callable[[], No
         worker.close()
 
 
-def show(told: dict[str, Any]) -> None:
-    """One row at one count of tokens."""
-    kind = "SwiGLU" if told["gated"] else "GELU"
-    print(
-        f"\n{told['width']}, {told['hidden']}, {told['experts']} experts, {kind}, {told['tokens']} tokens "
-        f"{told.get('failed', '')}",
-        flush=True,
-    )
-    for name, layer in told["layers"].items():
-        numbers = {key: round(value, 4) for key, value in layer.items() if isinstance(value, float)}
-        worst = max(layer["errors"].values()) if "errors" in layer else None
-        print(f"  {name}: {numbers}" + (f", error {worst:.1e}" if worst else ""), layer.get("failed", ""), flush=True)
-    for kernel, cut in told["cuts"].items():
-        print(f"  {kernel}: {cut}", flush=True)
+def show(results: dict[str, Any]) -> None:
+    """The page's table, and what failed."""
+    for line in tables.moe_layer(results):
+        print(" | ".join(line.values()))
+    for row in results["rows"]:
+        failed = {name: layer["failed"] for name, layer in row["layers"].items() if "failed" in layer}
+        if failed or "failed" in row:
+            print(row["width"], row["hidden"], row["experts"], row["tokens"], row.get("failed", ""), failed)
 
 
 def main() -> None:
@@ -147,7 +141,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/moe_layer.json"))
     parser.add_argument("--rows", choices=("gated", "plain", "small", "both"), default="both")
     parser.add_argument("--tokens", type=int, nargs="+", default=[16_384, 65_536])
-    parser.add_argument("--seconds", type=float, default=600.0, help="when to stop taking times")
+    parser.add_argument("--seconds", type=float, default=400.0, help="when to stop taking times")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on a CPU, nothing is written")
     options = parser.parse_args()
     assert options.smoke or torch.cuda.is_available(), "no CUDA device: try --smoke"
@@ -162,8 +156,7 @@ def main() -> None:
             write(options.output, results, "transformers", "triton", "liger_kernel")
 
     measured(rows, results["rehearsed"], time.time() + options.seconds, note)
-    for table in results["rows"]:
-        show(table)
+    show(results)
     if options.smoke:
         layers = [layer for table in results["rows"] for layer in table["layers"].values()]
         assert len(layers) == 2 * (9 + 6), "a contender is missing"

@@ -238,19 +238,11 @@ def head(results: Row) -> list[dict[str, str]]:
 
 
 TABLES: dict[str, Callable[[Row], list[dict[str, str]]]] = {
-    "training_step": training_step,
-    "memory": memory,
-    "study": study,
-    "cpu": cpu,
-    "generators": generators,
-    "moe_layer": moe_layer,
-    "expert_tax": expert_tax,
-    "evaluation": evaluation,
-    "evaluation_gpu": evaluation,
-    "pretrain": pretrain,
-    "optimizer": optimizer,
-    "head": head,
-}
+    table.__name__: table
+    for table in (
+        training_step, memory, study, cpu, generators, moe_layer, expert_tax, evaluation, pretrain, optimizer, head,
+    )
+} | {"evaluation_gpu": evaluation}  # fmt: skip
 
 
 def table(name: str) -> str:
