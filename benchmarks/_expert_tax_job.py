@@ -26,6 +26,7 @@ from parrotlab.training.step import Step
 HEAD = 64
 """Channels of a head."""
 FEW_WORDS = 256
+"""A vocabulary whose logits need little memory."""
 FILLED = 0.9
 """Of a GPU's memory: a model that is expected to need more gets fewer layers at once."""
 
