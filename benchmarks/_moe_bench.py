@@ -3,53 +3,86 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from _moe_layers import Contender, Row, contenders, errors
 from _timing import milliseconds, peak_bytes
+from _workers import line
+from tables import MIXTRALS
 
 from parrotlab.kernels import _tiles
-from parrotlab.kernels._choice import PATHS
+from parrotlab.kernels._choice import PATHS, Path
 
 Cuts = dict[tuple[str, bool], list[_tiles.Tiles]]
 ALLOWED = 1e-2
 """Relative error, against float32, of a kernel that counts as right."""
-
+ERROR_TOKENS = 2048
 
 RAGGED = [(Row(40, 24, 5, True), 70), (Row(33, 17, 3, False), 200), (Row(64, 96, 128, True), 1)]
 """Layers and tokens that no tile divides, experts without tokens."""
 
-
-def rehearse(task: tuple[str, bool, str]) -> list[dict[str, Any]]:
-    """Every way of cutting one kernel, compiled and compared with the plain loop; a process of its own."""
-    kernel, gated, device = task
-    cuda = device == "cuda"
-    row, tokens = (Row(256, 512, 8, gated), 2048) if cuda else (Row(16, 32, 4, gated), 12)
-    told = []
-    for cut in _tiles.HOPPER[kernel][: None if cuda else 1]:  # exact products are all cut alike
-        _tiles.MEASURED[kernel, row.width] = cut
-        told.append({"kernel": kernel, "gated": gated, "cut": cut} | _compared(row, "fused", tokens, device))
-    return told
+FIRST = ("fused", "dense", "sorted", "transformers grouped_mm, compiled")
+"""What all rows are compared by."""
+COMPILED = (*FIRST, "router alone")
 
 
-def rehearse_ragged(task: tuple[str, str]) -> list[dict[str, Any]]:
-    """One path at awkward sizes."""
-    path, device = task
-    return [
-        {"path": path, "tokens": tokens} | asdict(row) | _compared(row, path, tokens, device) for row, tokens in RAGGED
+class Task(NamedTuple):
+    """One number to measure."""
+
+    tokens: int
+    name: str
+    quantity: str
+    """both (forward and backward, a replayed graph), forward, launched (both, by the host), megabytes, or errors."""
+
+
+def stages(tokens: Sequence[int]) -> list[list[Task]]:
+    """What a row measures, what matters most first: no row begins a stage before all have ended the one before it."""
+    eager = ("transformers grouped_mm", "sorted, not compiled", "dense, not compiled")
+    by_weight = [
+        [(name, "both") for name in FIRST],
+        [(name, "megabytes") for name in dict.fromkeys((*FIRST, *MIXTRALS))] + [("fused", "errors")],
+        [("router alone", "both")]
+        + [(name, quantity) for quantity in ("forward", "launched") for name in FIRST]
+        + [(name, quantity) for name in eager for quantity in ("both", "launched")]
+        + [(name, "launched") for name in ("Liger", "transformers eager")],
     ]
+    return [[Task(count, *one) for one in stage] for stage in by_weight for count in tokens]
 
 
-def _compared(row: Row, path: str, tokens: int, device: str) -> dict[str, Any]:
-    try:
-        found = errors(row, path, tokens, device, torch.bfloat16 if device == "cuda" else torch.float32)
-    except Exception as error:
-        return {"failed": line(error)}
-    return {"errors": found} | ({} if max(found.values()) < ALLOWED else {"failed": "not the plain loop"})
+class Rehearsal:
+    """Comparison with the plain loop in float32, in a process of its own: a wrong kernel may end it."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.cuda = device, device == "cuda"
+
+    def cuts(self, kernel: str, gated: bool) -> list[dict[str, Any]]:
+        """Every way of cutting one kernel."""
+        row, tokens = (Row(256, 512, 8, gated), 2048) if self.cuda else (Row(16, 32, 4, gated), 12)
+        told = []
+        for cut in _tiles.HOPPER[kernel][: None if self.cuda else 1]:  # exact products are all cut alike
+            _tiles.MEASURED[kernel, row.width] = cut
+            told.append({"kernel": kernel, "gated": gated, "cut": cut} | self._compared(row, "fused", tokens))
+        return told
+
+    def ragged(self) -> list[dict[str, Any]]:
+        """The kernels at awkward sizes."""
+        return [
+            {"path": "fused", "tokens": tokens} | asdict(row) | self._compared(row, "fused", tokens)
+            for row, tokens in RAGGED
+        ]
+
+    def _compared(self, row: Row, path: Path, tokens: int) -> dict[str, Any]:
+        try:
+            found = errors(row, path, tokens, self.device, torch.bfloat16 if self.cuda else torch.float32)
+        except Exception as error:
+            return {"failed": line(error)}
+        is_right = all(error < ALLOWED for error in found.values())  # no NaN is
+        return {"errors": found} | ({} if is_right else {"failed": "not the plain loop"})
 
 
 def right(rehearsed: list[dict[str, Any]]) -> Cuts:
@@ -66,82 +99,130 @@ def right(rehearsed: list[dict[str, Any]]) -> Cuts:
 
 
 class Bench:
-    """One row's contenders, made and warm, and how they are timed."""
+    """One row's contenders, made and warm, and how they are timed. What it tells is one table a count of tokens."""
 
-    def __init__(self, row: Row, tokens: int, device: str) -> None:
-        self.row, self.device = row, device
-        self.cuda = device == "cuda"
+    def __init__(self, row: Row, tokens: Sequence[int], device: str) -> None:
+        self.row, self.device, self.cuda = row, device, device == "cuda"
         dtype = torch.bfloat16 if self.cuda else torch.float32
-        self.x_ND = torch.randn(tokens, row.width, device=device, dtype=dtype, requires_grad=True)
-        self.grad_ND = torch.randn(tokens, row.width, device=device, dtype=dtype)
-        self.told: dict[str, Any] = asdict(row) | {"tokens": tokens, "cuts": {}, "layers": {}}
+        self.inputs = {
+            count: (
+                torch.randn(count, row.width, device=device, dtype=dtype, requires_grad=True),
+                torch.randn(count, row.width, device=device, dtype=dtype),
+            )
+            for count in tokens
+        }
+        self.told: dict[int, dict[str, Any]] = {
+            count: asdict(row) | {"tokens": count, "cuts": {}, "layers": {}} for count in tokens
+        }
+        self.makers = contenders(row, device, self._compiled)
         self.made: dict[str, Contender] = {}
 
-    def prepare(self) -> None:
-        """Makes and warms every contender; what fails is told."""
-        for name, make in contenders(self.row, self.device, self.compiled).items():
-            try:
-                contender = make()
-                if name != "fused":  # it waits until its kernels are known to be right
-                    contender.both(self.x_ND, self.grad_ND)
-                self.made[name] = contender
-            except Exception as error:
-                self.told["layers"][name] = {"failed": line(error)}
+    def prepare(self) -> list[dict[str, Any]]:
+        """Compiles all that is compiled but our kernels, which are first found to be right."""
+        for tokens in self.inputs:
+            for name in COMPILED:
+                if name != "fused" and name in self.makers:
+                    self._try(Task(tokens, name, "compiled"), self._both)
+        self._forget()
+        return list(self.told.values())
 
-    def compiled(self, function: Callable) -> Callable:
-        """Compiled, where that is worth it."""
+    def warm(self, cuts: Cuts) -> list[dict[str, Any]]:
+        """Compiles our kernels in every right way of cutting them; all is ready then."""
+        for kernel in _tiles.KERNELS if self.cuda else ():
+            if not cuts[kernel, self.row.gated]:
+                self.makers.pop("fused", None)
+                for told in self.told.values():
+                    told["layers"]["fused"] = {"failed": {"both": f"no way of cutting {kernel} is right"}}
+        for kernel, ways in self._ways(cuts).items():
+            if _tiles.tiles(kernel, self.row.width, low_precision=True, hopper=True) not in ways:
+                _tiles.MEASURED[kernel, self.row.width] = ways[0]
+        for tokens in self.inputs if "fused" in self.makers else ():
+            self._try(Task(tokens, "fused", "compiled"), self._both)
+            for _ in self._cut_in_turn(cuts):
+                with contextlib.suppress(Exception):  # it shows again when it is timed
+                    self._both(Task(tokens, "fused", "both"))
+        self._forget()
+        gc.freeze()  # every capture collects garbage, and need not look for it among all that was compiled
+        return list(self.told.values())
+
+    def tune(self, cuts: Cuts) -> list[dict[str, Any]]:
+        """Takes the fastest right way of cutting each kernel, at the first count of tokens."""
+        task = Task(next(iter(self.inputs)), "fused", "both")
+        spent: dict[str, dict[_tiles.Tiles, float]] = {}
+        for kernel, cut in self._cut_in_turn(cuts):
+            with contextlib.suppress(Exception):
+                spent.setdefault(kernel, {})[cut] = self._milliseconds(lambda: self._both(task), 10)
+        for kernel, ways in spent.items():
+            best = min(ways, key=lambda cut: ways[cut])
+            _tiles.MEASURED[kernel, self.row.width] = best
+            for told in self.told.values():
+                told["cuts"][kernel] = {"best": best, "milliseconds": [[*cut, ms] for cut, ms in ways.items()]}
+        self._forget()
+        return list(self.told.values())
+
+    def measure(self, tasks: list[Task], deadline: float) -> list[dict[str, Any]]:
+        """Does what this row can of the tasks; what fails, or comes too late, says so."""
+        for task in tasks:
+            if task.name in self.makers:
+                self._try(task, self._quantity, deadline)
+        self._forget()
+        return list(self.told.values())
+
+    def _try(self, task: Task, measured: Callable[[Task], Any], deadline: float = float("inf")) -> None:
+        layer = self.told[task.tokens]["layers"].setdefault(task.name, {})
+        try:
+            if time.time() > deadline:
+                raise TimeoutError("out of time")
+            value = measured(task)
+            if task.quantity != "compiled":
+                layer[task.quantity] = value
+        except Exception as error:
+            layer.setdefault("failed", {})[task.quantity] = line(error)
+        if "OutOfMemory" in str(layer.get("failed", "")):
+            self._forget()
+
+    def _quantity(self, task: Task) -> Any:
+        match task.quantity:
+            case "both":
+                return self._milliseconds(lambda: self._both(task), 30)
+            case "launched":
+                return self._milliseconds(lambda: self._both(task), 10, graph=False)
+            case "forward":
+                contender, x_ND = self._contender(task.name), self.inputs[task.tokens][0]
+                return self._milliseconds(lambda: contender.layer(x_ND), 30)
+            case "megabytes":
+                return peak_bytes(lambda: self._both(task)) / 1e6 if self.cuda else float("nan")
+            case "errors":
+                assert task.name in PATHS
+                tokens, dtype = min(ERROR_TOKENS, task.tokens), self.inputs[task.tokens][0].dtype
+                return errors(self.row, task.name, tokens, self.device, dtype)
+        raise AssertionError(task)
+
+    def _both(self, task: Task) -> list[torch.Tensor]:
+        return self._contender(task.name).both(*self.inputs[task.tokens])
+
+    def _contender(self, name: str) -> Contender:
+        if name not in self.made:
+            self.made[name] = self.makers[name]()
+        return self.made[name]
+
+    def _ways(self, cuts: Cuts) -> dict[str, list[_tiles.Tiles]]:
+        """Of cutting each kernel as this row needs it; none where they are not known, or where one has none."""
+        return {kernel: ways for (kernel, gated), ways in cuts.items() if gated == self.row.gated and ways}
+
+    def _cut_in_turn(self, cuts: Cuts) -> Iterator[tuple[str, _tiles.Tiles]]:
+        """Every way of cutting each kernel that has several, while the others are cut as they were."""
+        for kernel, ways in self._ways(cuts).items() if "fused" in self.makers else ():
+            before = _tiles.tiles(kernel, self.row.width, low_precision=True, hopper=True)
+            for cut in ways if len(ways) > 1 else ():
+                _tiles.MEASURED[kernel, self.row.width] = cut
+                yield kernel, cut
+            _tiles.MEASURED[kernel, self.row.width] = before
+
+    def _compiled(self, function: Callable) -> Callable:
         return torch.compile(function, dynamic=False) if self.cuda else function
 
-    def warm(self, cuts: Cuts) -> None:
-        """Compiles what the row needs beyond the rehearsal; what fails shows when it is timed."""
-        for kernel in _tiles.KERNELS if "fused" in self.made else ():
-            for cut in cuts.get((kernel, self.row.gated), []):
-                _tiles.MEASURED[kernel, self.row.width] = cut
-                with contextlib.suppress(Exception):
-                    self.both("fused")
-        if self.cuda:
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
-
-    def tune(self, cuts: Cuts) -> None:
-        """Takes the fastest right way of cutting each kernel; the path is left out where a kernel has none."""
-        for kernel in _tiles.KERNELS:
-            spent = {}
-            for cut in cuts.get((kernel, self.row.gated), []):
-                _tiles.MEASURED[kernel, self.row.width] = cut
-                try:
-                    spent[cut] = self.milliseconds(lambda: self.both("fused"), 10)
-                except Exception as error:
-                    self.told["cuts"][f"{kernel} {tuple(cut)}"] = line(error)
-            if not spent and self.cuda:
-                self.told["layers"]["fused"] = {"failed": f"no way of cutting {kernel} is right"}
-                self.made.pop("fused", None)
-            if not spent:
-                continue
-            best = min(spent, key=lambda cut: spent[cut])
-            _tiles.MEASURED[kernel, self.row.width] = best
-            self.told["cuts"][kernel] = {"best": best, "milliseconds": [[*cut, ms] for cut, ms in spent.items()]}
-
-    def both(self, name: str) -> list[torch.Tensor]:
-        """Forward and backward of one contender."""
-        return self.made[name].both(self.x_ND, self.grad_ND)
-
-    def time(self, name: str) -> None:
-        """Forward, forward and backward as a graph and launched, memory, and the error where the path is ours."""
-        contender = self.made[name]
-        told = self.told["layers"].setdefault(name, {})
-        try:
-            told["launched"] = self.milliseconds(lambda: self.both(name), 10, graph=False)
-            if contender.capturable and self.cuda:
-                told["both"] = self.milliseconds(lambda: self.both(name), 30)
-                told["forward"] = self.milliseconds(lambda: contender.layer(self.x_ND), 30)
-            told["megabytes"] = self.megabytes(name)
-            if name in PATHS and self.row.width <= 1024:
-                told["errors"] = errors(self.row, name, min(2048, len(self.x_ND)), self.device, self.x_ND.dtype)
-        except Exception as error:
-            told["failed"] = line(error)
-
-    def milliseconds(self, run: Callable[[], object], times: int, graph: bool = True) -> float:
+    def _milliseconds(self, run: Callable[[], object], times: int, graph: bool = True) -> float:
         """The fastest of five rounds; a replayed graph unless told otherwise."""
         if not self.cuda:
             began = time.perf_counter()
@@ -149,13 +230,9 @@ class Bench:
             return 1e3 * (time.perf_counter() - began)
         return milliseconds(run, max(1, times // 5), graph)
 
-    def megabytes(self, name: str) -> float:
-        """The most memory that a forward and backward needs above what was there before."""
-        if not self.cuda:
-            return 0.0
-        return peak_bytes(lambda: self.both(name)) / 1e6
-
-
-def line(error: BaseException) -> str:
-    """An error on one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    def _forget(self) -> None:
+        """Gives back what others on this GPU may need."""
+        gc.collect()
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()

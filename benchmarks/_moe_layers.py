@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tables import MIXTRALS
 from torch import Tensor, nn
 
 from parrotlab.kernels._choice import PATHS, Path
@@ -17,8 +19,6 @@ from parrotlab.model.feedforwards.mixture import Mixture
 from parrotlab.model.routers.router import choices
 
 ACTIVE = 2
-OPAQUE = ("fused",)
-"""Paths that the compiler does not look into."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Contender:
 
     layer: Callable[[Tensor], Tensor]
     weights: list[Tensor]
-    capturable: bool = True
 
     def both(self, x_ND: Tensor, grad_ND: Tensor) -> list[Tensor]:
         """Output and all gradients."""
@@ -62,22 +61,32 @@ def contenders(row: Row, device: str, compiled: Callable) -> dict[str, Callable[
     """By name, how each is made. ``compiled`` is torch.compile where it is worth it."""
     mixture = Mixture(experts=row.experts, active=ACTIVE, expansion=row.hidden / row.width, gated=row.gated)
     layer = _filled(mixture.build(row.width, ()), device)
-    router = compiled(_routed(layer))
+    routed = compiled(_routed(layer))
     made: dict[str, Callable[[], Contender]] = {}
     for path in PATHS:
-        made[path] = lambda path=path: _ours(layer, router, path, compiled)
-    made["router alone"] = lambda: Contender(lambda x_ND: router(x_ND)[0], list(layer.router.parameters()))
-    made["sorted, not compiled"] = lambda: _ours(layer, _routed(layer), "sorted", lambda function: function)
+        made[path] = lambda path=path: _ours(layer, path, compiled)
+    made["router alone"] = lambda: Contender(lambda x_ND: routed(x_ND)[0], list(layer.router.parameters()))
+    made["sorted, not compiled"] = lambda: _ours(layer, "sorted", _as_it_is)
     dense = _filled(Dense(expansion=ACTIVE * row.hidden / row.width, gated=row.gated).build(row.width, ()), device)
     made["dense"] = lambda: _plain(compiled(dense), dense)
     made["dense, not compiled"] = lambda: _plain(dense, dense)
     if row.gated:
-        made["transformers grouped_mm"] = lambda: _mixtral(row, device, "grouped_mm", lambda function: function)
-        made["transformers grouped_mm, compiled"] = lambda: _mixtral(row, device, "grouped_mm", compiled)
-        made["transformers eager"] = lambda: _mixtral(row, device, "eager", lambda function: function)
-    if row.gated and device == "cuda" and importlib.util.find_spec("liger_kernel"):
-        made["Liger"] = lambda: _mixtral(row, device, "liger", lambda function: function)
+        made |= _peers(row, device, compiled)
     return made
+
+
+def _peers(row: Row, device: str, compiled: Callable) -> dict[str, Callable[[], Contender]]:
+    """Mixtral's layer; all have the same weights, made at the first use."""
+    weights = functools.cache(lambda: _filled(_mixtral_block(row, "grouped_mm", device), device).state_dict())
+    treated = {
+        "transformers grouped_mm": ("grouped_mm", _as_it_is),
+        "transformers grouped_mm, compiled": ("grouped_mm", compiled),
+        "transformers eager": ("eager", _as_it_is),
+    }
+    if device == "cuda" and importlib.util.find_spec("liger_kernel"):
+        treated["Liger"] = ("liger", _as_it_is)
+    assert set(treated) <= set(MIXTRALS)
+    return {name: (lambda how=how: _mixtral(row, weights(), *how)) for name, how in treated.items()}
 
 
 def errors(row: Row, path: Path, tokens: int, device: str, dtype: torch.dtype) -> dict[str, float]:
@@ -109,15 +118,14 @@ def errors(row: Row, path: Path, tokens: int, device: str, dtype: torch.dtype) -
     return {name: ((mine.float() - other).norm() / other.norm()).item() for name, mine, other in pairs}
 
 
-def _ours(layer: Any, router: Callable, path: str, compiled: Callable) -> Contender:
-    """The routing and the experts. A kernel path is opaque to the compiler, which then gets the router alone."""
+def _ours(layer: Any, path: Path, compiled: Callable) -> Contender:
+    """The routing and the experts, compiled as one as in a model."""
+    routed = _routed(layer)
 
     def forward(x_ND: Tensor) -> Tensor:
-        routed = (router if path in OPAQUE else _routed(layer))(x_ND)
-        return expert_outputs_by(path, x_ND, *routed, layer.up_EDG, layer.down_EFD, layer.design.gated)
+        return expert_outputs_by(path, x_ND, *routed(x_ND), layer.up_EDG, layer.down_EFD, layer.design.gated)
 
-    assert path in PATHS
-    return Contender(forward if path in OPAQUE else compiled(forward), list(layer.parameters()))
+    return Contender(compiled(forward), list(layer.parameters()))
 
 
 def _routed(layer: Any) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
@@ -134,10 +142,22 @@ def _plain(function: Callable, dense: nn.Module) -> Contender:
     return Contender(lambda x_ND: function(x_ND, x_ND)[0], list(dense.parameters()))
 
 
-def _mixtral(row: Row, device: str, implementation: str, compiled: Callable) -> Contender:
+def _mixtral(row: Row, weights: dict[str, Tensor], implementation: str, compiled: Callable) -> Contender:
     """transformers' mixture layer, or with Liger's experts in it. Its eager experts and Liger's ask the host which
     experts were chosen: no graph holds that.
     """
+    block = _mixtral_block(row, implementation, "meta")
+    block.load_state_dict(weights, assign=True)
+    function = compiled(block)
+
+    def forward(x_ND: Tensor) -> Tensor:
+        y_1ND = function(x_ND.unsqueeze(0))
+        return (y_1ND[0] if isinstance(y_1ND, tuple) else y_1ND).view_as(x_ND)
+
+    return Contender(forward, list(block.parameters()))
+
+
+def _mixtral_block(row: Row, implementation: str, device: str) -> nn.Module:
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
@@ -148,19 +168,17 @@ def _mixtral(row: Row, device: str, implementation: str, compiled: Callable) -> 
         num_experts_per_tok=ACTIVE,
     )
     config._experts_implementation = "eager" if implementation == "liger" else implementation
-    block = MixtralSparseMoeBlock(config)
-    if implementation == "liger":
-        from liger_kernel.transformers.swiglu import LigerExperts
+    with torch.device(device):
+        block = MixtralSparseMoeBlock(config)
+        if implementation == "liger":
+            from liger_kernel.transformers.swiglu import LigerExperts
 
-        block.experts = LigerExperts(config)
-    block = _filled(block, device)
-    function = compiled(block)
+            block.experts = LigerExperts(config)
+    return block
 
-    def forward(x_ND: Tensor) -> Tensor:
-        y_1ND = function(x_ND.unsqueeze(0))
-        return (y_1ND[0] if isinstance(y_1ND, tuple) else y_1ND).view_as(x_ND)
 
-    return Contender(forward, list(block.parameters()), capturable=implementation == "grouped_mm")
+def _as_it_is(function: Callable) -> Callable:
+    return function
 
 
 def _filled(module: nn.Module, device: str) -> Any:

@@ -32,7 +32,7 @@ ROWS = [
 ]  # fmt: skip
 RUNS = 10
 MOVED: dict[str, tuple[int, int, int, int, int]] = {
-    "fused": (10, 5, 3, 3, 3),
+    "fused": (10, 6, 5, 3, 3),
     "sorted": (13, 6, 5, 3, 3),
 }
 """How often a path reads or writes, forward and backward, the choices' rows at the model's width, before the activation

@@ -28,17 +28,36 @@ def test_every_table_has_one_place(tables):
     assert all(text.count(f"<!-- table: {name} -->") == 1 for name in tables.TABLES)
 
 
-def test_a_mixture_layers_row_compares_with_dense(tables):
+def test_a_mixture_layers_row_compares_with_dense_and_its_memory_with_the_leanest_peers(tables):
     layers = {
-        "dense": {"both": 2.0, "megabytes": 50.0},
+        "dense": {"both": 2.0, "launched": 2.5, "megabytes": 50.0},
         "fused": {"both": 3.0, "errors": {"output": 0.004, "up": 0.001}, "megabytes": 60.0},
-        "sorted": {"failed": "no"},
+        "sorted": {"failed": {"both": "no"}, "megabytes": 10.0},
+        "Liger": {"launched": 10.0, "megabytes": 80.0},
+        "transformers eager": {"megabytes": 75.0},
     }
-    row = {"width": 256, "hidden": 256, "experts": 8, "gated": False, "tokens": 16384, "layers": layers}
+    row = {"width": 256, "hidden": 256, "experts": 8, "gated": True, "tokens": 16384, "layers": layers}
     (line,) = tables.moe_layer({"rows": [row]})
-    assert (line["kernels"], line["their memory"]) == ("1.5", "1.2")
+    assert (line["kernels"], line["Liger, launched"]) == ("1.5", "4")
+    assert (line["their MB"], line["over the leanest peer's"]) == ("60", "0.8")
     assert line["error of the kernels"] == "4.0e-03"
-    assert line["sorted"] == tables.ABSENT
+    assert line["sorted"] == line["transformers, compiled"] == tables.ABSENT
+
+
+def test_a_mixture_layer_without_gates_has_no_peers(tables):
+    row = {"width": 256, "hidden": 256, "experts": 8, "gated": False, "tokens": 16384, "layers": {}}
+    (line,) = tables.moe_layer({"rows": [row]})
+    assert line["transformers, compiled"] == line["Liger, launched"] == line["over the leanest peer's"] == ""
+
+
+def test_an_expert_taxs_row_says_what_each_model_reached_or_why_not(tables):
+    row = {"width": 512, "experts": 64, "layers": 20, "rows": 8, "length": 2048, "mixture_over_dense": 0.5}
+    row |= {"mixture": 1e5, "mixture_mfu": 0.25, "dense": 2e5, "mixtral_error": "OutOfMemoryError: no"}
+    (line,) = tables.expert_tax({"rows": [row]})
+    assert line["tokens a step"] == "16,384"
+    assert (line["mixture, ktok/s (MFU)"], line["dense, ktok/s (MFU)"]) == ("100 (25.0%)", "200")
+    assert (line["mixture / dense"], line["times Mixtral"]) == ("0.5", tables.ABSENT)
+    assert line["Mixtral, ktok/s"] == "OutOfMemoryError: no"
 
 
 def test_an_evaluations_means_stand_below_its_rows(tables):
