@@ -89,7 +89,7 @@ def test_a_split_operand_costs_tensor_cores_two_products_more_and_two_split_ones
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel, names = _exact_triton.product, _exact_triton.product.arg_names
-    constants = dict(zip(("LEFT_SPLIT", "RIGHT_SPLIT"), split)) | {"PART": tl.bfloat16, "PARTS": 1, "THIRD": third}
+    constants = dict(zip(("LEFT_SPLIT", "RIGHT_SPLIT"), split)) | {"PART": tl.bfloat16, "THIRD": third}
     constants |= {"M": 64, "N": 64, "K": 64, "left_step": 1, "right_column": 1}
     kinds = {"left": "*fp32" if split[0] else "*bf16", "right": "*fp32" if split[1] else "*bf16", "out_CRMN": "*fp32"}
     signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in names}
