@@ -15,7 +15,7 @@ import triton.language as tl
 def _split(number):
     """A float32 number as one of 8 bits, which bfloat16 holds, and the rest.
 
-    Rounded as a whole number: conversions have a sixteenth of the throughput. What is not a number stays in the rest.
+    Rounded as a whole number, which saves a conversion and back. The rest of what is not a number is none.
     """
     first = ((number.to(tl.uint32, bitcast=True) + 0x8000) & 0xFFFF0000).to(tl.float32, bitcast=True)
     return first, number - first
@@ -31,11 +31,8 @@ def _add_product(
     Tensor cores cut off what they add to a large sum: the smaller parts have a sum of their own. The THIRD parts, and
     what is as small, are left out where the result is rounded to bfloat16.
     """
-    left_1, right_1 = left_MK, right_KN
-    if LEFT_SPLIT:
-        left_1, left_2 = _split(left_MK)
-    if RIGHT_SPLIT:
-        right_1, right_2 = _split(right_KN)
+    left_1, left_2 = _split(left_MK) if LEFT_SPLIT else (left_MK, left_MK)
+    right_1, right_2 = _split(right_KN) if RIGHT_SPLIT else (right_KN, right_KN)
     if RIGHT_SPLIT and THIRD:
         right_2, right_3 = _split(right_2)
         rest_MN = tl.dot(left_1.to(PART), right_3.to(PART), rest_MN)
@@ -54,18 +51,18 @@ def _add_product(
 @triton.jit
 def product(
     left, right, out_CRMN, rows, columns, depth, share, parts,
-    left_replica, left_row, left_step, right_replica, right_step, right_column,
+    left_replica, left_row, left_step, right_replica, right_step, right_column, out_row, out_column,
     LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, THIRD: tl.constexpr, PART: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out[part, replica] = left · right over a part's ``share`` of the depth; operands of any strides.
 
-    PART is what parts are multiplied in: bfloat16, or float32 in Triton's interpreter. Axis 0 are tiles of rows, axis 1
-    tiles of columns, axis 2 replicas' parts.
+    PART is what parts are multiplied in: bfloat16, or float32 in Triton's interpreter. Axis 0 are tiles, column by
+    column, axis 1 replicas' parts.
     """
-    replica, part = tl.program_id(2) // parts, tl.program_id(2) % parts
-    row_M = tl.program_id(0) * M + tl.arange(0, M)
-    column_N = tl.program_id(1) * N + tl.arange(0, N)
+    tile, replica, part = tl.program_id(0), tl.program_id(1) // parts, tl.program_id(1) % parts
+    row_M = tile % tl.cdiv(rows, M) * M + tl.arange(0, M)
+    column_N = tile // tl.cdiv(rows, M) * N + tl.arange(0, N)
     left += replica.to(tl.int64) * left_replica
     right += replica.to(tl.int64) * right_replica
     begin = part * share
@@ -83,10 +80,10 @@ def product(
         right_KN = tl.load(right + at_K[:, None] * right_step + right_1N, mask=right_mask, other=0.0)
         sum_MN, rest_MN = _add_product(sum_MN, rest_MN, left_MK, right_KN, LEFT_SPLIT, RIGHT_SPLIT, THIRD, PART)
     sum_MN += rest_MN
-    replicas = tl.num_programs(2) // parts
+    replicas = tl.num_programs(1) // parts
     out = out_CRMN + (part * replicas + replica).to(tl.int64) * rows * columns
     inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
-    at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
+    at_MN = row_M.to(tl.int64)[:, None] * out_row + column_N.to(tl.int64)[None, :] * out_column
     tl.store(out + at_MN, sum_MN.to(out_CRMN.dtype.element_ty), mask=inside_MN)
 
 
@@ -107,9 +104,8 @@ def wide_product(
     at_KN = at_K.to(tl.int64)[:, None] * right_step + column_N.to(tl.int64)[None, :] * right_column
     right_mask = inside_K[:, None] & inside_N[None, :]
     right_KN = tl.load(right + replica * right_replica + at_KN, mask=right_mask, other=0.0)
-    right_1 = right_KN
-    if RIGHT_SPLIT:
-        right_1, right_2 = _split(right_KN)
+    right_1, right_2 = _split(right_KN) if RIGHT_SPLIT else (right_KN, right_KN)
+    right_1, right_2 = right_1.to(PART), right_2.to(PART)
     left_RMK += replica * rows * depth
     out_RMN += replica * rows * columns
     for first in range(tl.program_id(0) * M, rows, walkers * M):
@@ -118,9 +114,9 @@ def wide_product(
         left_mask = inside_M[:, None] & inside_K[None, :]
         left_MK = tl.load(left_RMK + row_M[:, None] * depth + at_K[None, :], mask=left_mask, other=0.0)
         left_1, left_2 = _split(left_MK)
-        sum_MN = tl.dot(left_2.to(PART), right_1.to(PART))
+        sum_MN = tl.dot(left_2.to(PART), right_1)
         if RIGHT_SPLIT:
-            sum_MN = tl.dot(left_1.to(PART), right_2.to(PART), sum_MN)
-        sum_MN = tl.dot(left_1.to(PART), right_1.to(PART), sum_MN)
+            sum_MN = tl.dot(left_1.to(PART), right_2, sum_MN)
+        sum_MN = tl.dot(left_1.to(PART), right_1, sum_MN)
         at_MN = out_RMN + row_M[:, None] * columns + column_N[None, :]
         tl.store(at_MN, sum_MN.to(out_RMN.dtype.element_ty), mask=inside_M[:, None] & inside_N[None, :])

@@ -91,11 +91,15 @@ def _gradient(
 
 
 def _sizes(experts: int) -> dict[str, int]:
-    """A thread has four lanes of every group, and a program of 128 threads has as many tokens as they can hold."""
+    """A thread has four lanes of every group, and a program as many tokens as its threads can hold.
+
+    Fewer programs add up counts sooner: all add to the same few numbers.
+    """
     room = max(4, _power(experts))
     groups = min(room // 4, max(4, room // 64))
     lanes = room // groups
-    return {"ROWS": min(128, 512 // lanes), "GROUPS": groups, "LANES": lanes, "num_warps": 4}
+    warps = 4 if lanes == 4 else 8
+    return {"ROWS": 128 * warps // lanes, "GROUPS": groups, "LANES": lanes, "num_warps": warps}
 
 
 def _power(size: int) -> int:

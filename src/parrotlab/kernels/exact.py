@@ -69,17 +69,21 @@ def _gradients(grad_RNE: Tensor, x_RND: Tensor, weight_RDE: Tensor) -> tuple[Ten
 
 def _launched(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor:
     """The product; a long depth in parts, which are added in order, where tiles are too few to fill a GPU."""
-    replicas, rows, depth = left_RMK.shape
-    columns = right_RKN.shape[2]
-    sizes = _sizes(rows, columns, depth)
-    tiles = (-(-rows // sizes["M"]), -(-columns // sizes["N"]))
-    wanted = max(1, 2 * PROCESSORS // (tiles[0] * tiles[1] * replicas))
+    replicas, rows, columns = left_RMK.shape[0], left_RMK.shape[1], right_RKN.shape[2]
+    strides = columns, 1
+    # What is split goes left: tensor cores take a left operand from registers, where splitting leaves it.
+    if left_RMK.dtype == torch.bfloat16 and right_RKN.dtype == torch.float32:
+        left_RMK, right_RKN, strides = right_RKN.mT, left_RMK.mT, strides[::-1]
+    sizes = _sizes(left_RMK, right_RKN)
+    tiles = -(-left_RMK.shape[1] // sizes["M"]) * -(-right_RKN.shape[2] // sizes["N"])
+    depth = left_RMK.shape[2]
+    wanted = max(1, 2 * PROCESSORS // (tiles * replicas))
     share = -(-depth // (sizes["K"] * wanted)) * sizes["K"]
     parts = -(-depth // share)
     out_CRMN = left_RMK.new_empty(parts, replicas, rows, columns, dtype=torch.float32 if parts > 1 else dtype)
-    _triton.product[(*tiles, replicas * parts)](
-        left_RMK, right_RKN, out_CRMN, rows, columns, depth, share, parts,
-        *left_RMK.stride(), *right_RKN.stride(),
+    _triton.product[tiles, replicas * parts](
+        left_RMK, right_RKN, out_CRMN, left_RMK.shape[1], right_RKN.shape[2], depth, share, parts,
+        *left_RMK.stride(), *right_RKN.stride(), *strides,
         LEFT_SPLIT=left_RMK.dtype == torch.float32, RIGHT_SPLIT=right_RKN.dtype == torch.float32,
         THIRD=dtype == torch.float32, PART=_part(left_RMK), **sizes,
     )  # fmt: skip
@@ -101,17 +105,19 @@ def _wide(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor:
     return out_RMN
 
 
-def _sizes(rows: int, columns: int, depth: int) -> dict[str, int]:
+def _sizes(left_RMK: Tensor, right_RKN: Tensor) -> dict[str, int]:
     """The tile and the step of a product."""
+    rows, columns, depth = left_RMK.shape[1], right_RKN.shape[2], left_RMK.shape[2]
     return {
-        "M": min(128, lanes(rows)), "N": min(64, lanes(columns)), "K": min(64, lanes(depth)),
-        "num_warps": 8 if rows >= 128 else 4, "num_stages": 3,
+        "M": min(64, lanes(rows)), "N": min(64, lanes(columns)), "K": min(64, lanes(depth)),
+        "num_warps": 4, "num_stages": 3,
     }  # fmt: skip
 
 
 def _wide_sizes(rows: int, columns: int, depth: int) -> dict[str, int]:
     return {
-        "M": min(128, lanes(rows)), "N": min(128, lanes(columns)), "K": lanes(depth), "num_warps": 4, "num_stages": 2
+        "M": min(64, lanes(rows)), "N": min(128, lanes(columns)), "K": lanes(depth),
+        "num_warps": 4, "num_stages": 3,
     }  # fmt: skip
 
 

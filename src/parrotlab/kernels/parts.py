@@ -15,9 +15,9 @@ _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _parts_triton as _triton
 
-MOST = 8
+MOST = 128
 """Parts that a program reads at once."""
-BLOCK = 2048
+BLOCK = 4096
 """Numbers that it reads at once."""
 
 
