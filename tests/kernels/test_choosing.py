@@ -14,7 +14,7 @@ from parrotlab.model.routers.router import routed
 
 # stack, tokens, experts, active, renormalise
 SHAPES = [
-    ((), 70, 8, 2, True),
+    ((), 300, 8, 2, True),
     ((2,), 33, 5, 3, False),
     ((), 1, 64, 1, False),
     ((3,), 9, 16, 16, True),
