@@ -51,18 +51,18 @@ def _add_product(
 @triton.jit
 def product(
     left, right, out_CRMN, rows, columns, depth, share, parts,
-    left_replica, left_row, left_step, right_replica, right_step, right_column, out_row, out_column,
+    left_replica, left_row, left_step, right_replica, right_step, right_column,
     LEFT_SPLIT: tl.constexpr, RIGHT_SPLIT: tl.constexpr, THIRD: tl.constexpr, PART: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """out[part, replica] = left · right over a part's ``share`` of the depth; operands of any strides.
 
-    PART is what parts are multiplied in: bfloat16, or float32 in Triton's interpreter. Axis 0 are tiles, column by
-    column, axis 1 replicas' parts.
+    PART is what parts are multiplied in: bfloat16, or float32 in Triton's interpreter. Axis 0 are tiles of rows, axis 1
+    tiles of columns, axis 2 replicas' parts.
     """
-    tile, replica, part = tl.program_id(0), tl.program_id(1) // parts, tl.program_id(1) % parts
-    row_M = tile % tl.cdiv(rows, M) * M + tl.arange(0, M)
-    column_N = tile // tl.cdiv(rows, M) * N + tl.arange(0, N)
+    replica, part = tl.program_id(2) // parts, tl.program_id(2) % parts
+    row_M = tl.program_id(0) * M + tl.arange(0, M)
+    column_N = tl.program_id(1) * N + tl.arange(0, N)
     left += replica.to(tl.int64) * left_replica
     right += replica.to(tl.int64) * right_replica
     begin = part * share
@@ -80,10 +80,10 @@ def product(
         right_KN = tl.load(right + at_K[:, None] * right_step + right_1N, mask=right_mask, other=0.0)
         sum_MN, rest_MN = _add_product(sum_MN, rest_MN, left_MK, right_KN, LEFT_SPLIT, RIGHT_SPLIT, THIRD, PART)
     sum_MN += rest_MN
-    replicas = tl.num_programs(1) // parts
+    replicas = tl.num_programs(2) // parts
     out = out_CRMN + (part * replicas + replica).to(tl.int64) * rows * columns
     inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
-    at_MN = row_M.to(tl.int64)[:, None] * out_row + column_N.to(tl.int64)[None, :] * out_column
+    at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     tl.store(out + at_MN, sum_MN.to(out_CRMN.dtype.element_ty), mask=inside_MN)
 
 

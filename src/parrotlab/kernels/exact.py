@@ -24,8 +24,10 @@ SPLIT = (torch.bfloat16, torch.float32)
 """What the kernel multiplies: numbers of 8 bits as they are, and those of 24 bits in three parts."""
 
 
-SHALLOW = 128
-"""Experts whose whole depth is one step of the tokens' gradient."""
+LARGE = 1024
+"""Width of a model from which on larger tiles of its bfloat16 tokens are faster on an H100; at 256 they are not."""
+SHALLOW = 64
+"""Most experts whose whole depth is one step of the tokens' gradient."""
 
 
 def fused(x_ND: Tensor, weight_DE: Tensor) -> bool:
@@ -69,23 +71,20 @@ def _gradients(grad_RNE: Tensor, x_RND: Tensor, weight_RDE: Tensor) -> tuple[Ten
 
 def _launched(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor:
     """The product; a long depth in parts, which are added in order, where tiles are too few to fill a GPU."""
-    replicas, rows, columns = left_RMK.shape[0], left_RMK.shape[1], right_RKN.shape[2]
-    strides = columns, 1
-    # What is split goes left: tensor cores take a left operand from registers, where splitting leaves it.
-    if left_RMK.dtype == torch.bfloat16 and right_RKN.dtype == torch.float32:
-        left_RMK, right_RKN, strides = right_RKN.mT, left_RMK.mT, strides[::-1]
-    sizes = _sizes(left_RMK, right_RKN)
-    tiles = -(-left_RMK.shape[1] // sizes["M"]) * -(-right_RKN.shape[2] // sizes["N"])
-    depth = left_RMK.shape[2]
-    wanted = max(1, 2 * PROCESSORS // (tiles * replicas))
+    replicas, rows, depth = left_RMK.shape
+    columns = right_RKN.shape[2]
+    large = left_RMK.dtype == torch.bfloat16 and min(rows, depth) >= LARGE
+    sizes = {"M": 128 if large else min(64, lanes(rows)), "N": min(64, lanes(columns)), "K": min(64, lanes(depth))}
+    tiles = (-(-rows // sizes["M"]), -(-columns // sizes["N"]))
+    wanted = max(1, 2 * PROCESSORS // (tiles[0] * tiles[1] * replicas))
     share = -(-depth // (sizes["K"] * wanted)) * sizes["K"]
     parts = -(-depth // share)
     out_CRMN = left_RMK.new_empty(parts, replicas, rows, columns, dtype=torch.float32 if parts > 1 else dtype)
-    _triton.product[tiles, replicas * parts](
-        left_RMK, right_RKN, out_CRMN, left_RMK.shape[1], right_RKN.shape[2], depth, share, parts,
-        *left_RMK.stride(), *right_RKN.stride(), *strides,
+    _triton.product[(*tiles, replicas * parts)](
+        left_RMK, right_RKN, out_CRMN, rows, columns, depth, share, parts, *left_RMK.stride(), *right_RKN.stride(),
         LEFT_SPLIT=left_RMK.dtype == torch.float32, RIGHT_SPLIT=right_RKN.dtype == torch.float32,
         THIRD=dtype == torch.float32, PART=_part(left_RMK), **sizes,
+        num_warps=8 if large else 4, num_stages=3 if large else min(4, -(-share // sizes["K"])),
     )  # fmt: skip
     return added(out_CRMN, dtype)
 
@@ -94,31 +93,15 @@ def _wide(left_RMK: Tensor, right_RKN: Tensor, dtype: torch.dtype) -> Tensor:
     """The product of a depth of one step, rounded to bfloat16."""
     replicas, rows, depth = left_RMK.shape
     columns = right_RKN.shape[2]
-    sizes = _wide_sizes(rows, columns, depth)
+    sizes = {"M": min(64, lanes(rows)), "N": min(128, lanes(columns)), "K": lanes(depth)}
     row_tiles, column_tiles = -(-rows // sizes["M"]), -(-columns // sizes["N"])
     walkers = min(row_tiles, max(1, 2 * PROCESSORS // (column_tiles * replicas)))
     out_RMN = left_RMK.new_empty(replicas, rows, columns, dtype=dtype)
     _triton.wide_product[walkers, column_tiles, replicas](
         left_RMK.contiguous(), right_RKN, out_RMN, rows, columns, depth, walkers, *right_RKN.stride(),
-        RIGHT_SPLIT=right_RKN.dtype == torch.float32, PART=_part(left_RMK), **sizes,
+        RIGHT_SPLIT=right_RKN.dtype == torch.float32, PART=_part(left_RMK), **sizes, num_warps=4, num_stages=3,
     )  # fmt: skip
     return out_RMN
-
-
-def _sizes(left_RMK: Tensor, right_RKN: Tensor) -> dict[str, int]:
-    """The tile and the step of a product."""
-    rows, columns, depth = left_RMK.shape[1], right_RKN.shape[2], left_RMK.shape[2]
-    return {
-        "M": min(64, lanes(rows)), "N": min(64, lanes(columns)), "K": min(64, lanes(depth)),
-        "num_warps": 4, "num_stages": 3,
-    }  # fmt: skip
-
-
-def _wide_sizes(rows: int, columns: int, depth: int) -> dict[str, int]:
-    return {
-        "M": min(64, lanes(rows)), "N": min(128, lanes(columns)), "K": lanes(depth),
-        "num_warps": 4, "num_stages": 3,
-    }  # fmt: skip
 
 
 def _part(operand: Tensor) -> Any:
