@@ -14,11 +14,13 @@ from parrotlab.model.routers.router import routed
 
 # stack, tokens, experts, active, renormalise
 SHAPES = [
-    ((), 70, 8, 2, True),
+    ((), 300, 8, 2, True),
     ((2,), 33, 5, 3, False),
     ((), 1, 64, 1, False),
     ((3,), 9, 16, 16, True),
     ((), 40, 130, 2, True),
+    ((), 140, 1, 1, True),
+    ((2,), 20, 300, 2, False),
 ]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -34,12 +36,17 @@ def check(shape, device):
     generator = torch.Generator().manual_seed(tokens)
     # Few different values: of equals the first is chosen.
     logits_NE = torch.randint(-3, 4, (*stack, tokens, experts), generator=generator).float().to(device)
-    ranked_NE = logits_NE + torch.randint(0, 2, (*stack, 1, experts), generator=generator).to(device)
+    bias_NE = torch.randint(0, 2, (*stack, 1, experts), generator=generator).to(device)
     grad_NA = torch.randn(*stack, tokens, active, generator=generator).to(device)
+    compare(logits_NE, lambda leaf_NE: leaf_NE, grad_NA, active, renormalise)
+    compare(logits_NE, lambda leaf_NE: leaf_NE + bias_NE, grad_NA, active, renormalise)
+
+
+def compare(logits_NE, ranked, grad_NA, active, renormalise):
     found = []
     for choose in (lambda *arguments: chosen(*arguments), lambda *arguments: routed(*arguments)):
         leaf_NE = logits_NE.clone().requires_grad_()
-        answer = choose(leaf_NE, ranked_NE, active, renormalise)
+        answer = choose(leaf_NE, ranked(leaf_NE), active, renormalise)
         weights_NA, experts_NA, choices_E = answer if len(answer) == 3 else (*answer[:2], answer[3])
         gradient_NE = torch.autograd.grad((weights_NA * grad_NA).sum() + leaf_NE.square().sum(), leaf_NE)[0]
         found.append((experts_NA, choices_E, weights_NA, gradient_NE))
@@ -81,7 +88,7 @@ def test_the_kernels_compile_for_an_h100_anywhere_and_add_whole_numbers_alone_am
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel = getattr(_choosing_triton, name)
-    constants = {"E": experts, "A": 2, "RENORMALISE": True, "SLOTS": 2, **_sizes(experts)}
+    constants = {"E": experts, "A": 2, "RANKED": True, "RENORMALISE": True, "SLOTS": 2, **_sizes(experts)}
     kinds = {"experts_NA": "*i64", "counts_E": "*i32", "tokens": "i32"}
     signature = {each: "constexpr" if each in constants else kinds.get(each, "*fp32") for each in kernel.arg_names}
     places = {(at,): constants[each] for at, each in enumerate(kernel.arg_names) if each in constants}

@@ -10,7 +10,8 @@ import torch
 
 from parrotlab.kernels.routing import combined, most_tiles, route, route_reference
 
-# replicas, tokens, experts, active: several blocks, several tiles an expert, lone tokens, one expert, odd numbers
+# replicas, tokens, experts, active: several blocks, several tiles an expert, lone tokens, one expert, odd numbers,
+# blocks that share a group, more groups than are added up at once
 SHAPES = [
     (1, 300, 8, 2),
     (1, 1, 5, 1),
@@ -19,6 +20,8 @@ SHAPES = [
     (1, 260, 1, 1),
     (1, 40, 128, 4),
     (1, 700, 3, 1),
+    (2, 700, 128, 7),
+    (1, 2100, 1000, 4),
 ]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 

@@ -1,6 +1,7 @@
 """The Triton kernels of ``routing``: choices counted and placed by expert, and rows summed back to their tokens.
 
-A replica has ``choices`` choices in blocks of BLOCK; E experts fill LANES, a power of 2.
+A replica has ``choices`` choices: they are counted in groups of GROUP, and placed in blocks of BLOCK, of which a group
+has several. E experts fill LANES, a power of 2.
 """
 
 # ruff: noqa: N803, RUF100
@@ -11,73 +12,92 @@ import triton.language as tl
 
 
 @triton.jit
-def _chosen(experts_NA, replica, choices, BLOCK: tl.constexpr, LANES: tl.constexpr):
-    """This block's choices within the replica, which of them exist, and 1 where a choice is an expert."""
-    choice_B = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    alive_B = choice_B < choices
-    expert_B = tl.load(experts_NA + replica * choices + choice_B, mask=alive_B, other=-1).to(tl.int32)
-    return choice_B, alive_B, (expert_B[:, None] == tl.arange(0, LANES)[None, :]).to(tl.int32)
-
-
-@triton.jit
-def count(experts_NA, counts, choices, blocks, E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr):
-    """counts[replica, block, e]: how often the block chooses e."""
-    replica = tl.program_id(1).to(tl.int64)
-    _, _, chosen_BE = _chosen(experts_NA, replica, choices, BLOCK, LANES)
+def count(experts_NA, counts, choices, E: tl.constexpr, GROUP: tl.constexpr, LANES: tl.constexpr):
+    """counts[replica, group, e]: how often the group of choices chooses e."""
+    replica, group = tl.program_id(1).to(tl.int64), tl.program_id(0)
+    choice_G = group * GROUP + tl.arange(0, GROUP)
+    alive_G = choice_G < choices
+    expert_G = tl.load(experts_NA + replica * choices + choice_G, mask=alive_G, other=0).to(tl.int32)
     lane_E = tl.arange(0, LANES)
-    tl.store(counts + (replica * blocks + tl.program_id(0)) * E + lane_E, tl.sum(chosen_BE, axis=0), mask=lane_E < E)
+    at_E = counts + (replica * tl.num_programs(0) + group) * E + lane_E
+    tl.store(at_E, tl.histogram(expert_G, LANES, mask=alive_G), mask=lane_E < E)
 
 
 @triton.jit
 def place(
-    experts_NA, counts, order_S, place_S, bounds_E, tiles_T3, choices, blocks, tiles,
-    E: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, SHARE: tl.constexpr,
-    ROWS: tl.constexpr,
+    experts_NA, counts, order_S, place_S, bounds_E, tiles_T3, choices, groups, blocks, tiles,
+    E: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr,
+    SHARE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Each choice's place among all, by expert and then by choice; and the replica's bounds and tiles.
+    """Each choice's place among all, by expert and then by choice; the programs after the last block's list the tiles.
 
-    Every program adds up the counts of all blocks for itself: they are few, and a pass of its own costs a launch.
+    Every program adds up the counts of all groups for itself: they are few, and a pass of its own costs a launch.
     """
     replica, block = tl.program_id(1).to(tl.int64), tl.program_id(0)
+    group = block * BLOCK // GROUP
     lane_E = tl.arange(0, LANES)
     total_E = tl.zeros((LANES,), tl.int32)
     before_E = tl.zeros((LANES,), tl.int32)
-    for first in range(0, blocks, CHUNK):
-        block_C = first + tl.arange(0, CHUNK)
-        inside_CE = (block_C < blocks)[:, None] & (lane_E < E)[None, :]
-        at_CE = (replica * blocks + block_C[:, None]) * E + lane_E[None, :]
+    for first in range(0, groups, CHUNK):
+        group_C = first + tl.arange(0, CHUNK)
+        inside_CE = (group_C < groups)[:, None] & (lane_E < E)[None, :]
+        at_CE = (replica * groups + group_C[:, None]) * E + lane_E[None, :]
         count_CE = tl.load(counts + at_CE, mask=inside_CE, other=0)
         total_E += tl.sum(count_CE, axis=0)
-        before_E += tl.sum(tl.where((block_C < block)[:, None], count_CE, 0), axis=0)
-    end_E = tl.cumsum(total_E, axis=0)
+        before_E += tl.sum(tl.where((group_C < group)[:, None], count_CE, 0), axis=0)
     base = (replica * choices).to(tl.int32)
+    end_E = base + tl.cumsum(total_E, axis=0)
+    if block < blocks:
+        experts_NA += replica * choices
+        start_E = end_E - total_E + before_E
+        if GROUP > BLOCK:
+            start_E += _counted_before(experts_NA, group * GROUP, block * BLOCK, GROUP, LANES)
+        _place(experts_NA, order_S, place_S, start_E, base, block * BLOCK, choices, BLOCK)
+    else:
+        if block == blocks:
+            tl.store(bounds_E + replica * E + 1 + lane_E, end_E, mask=lane_E < E)
+            tl.store(bounds_E + replica * E + lane_E, end_E - total_E, mask=lane_E == 0)
+        tile_T = (block - blocks) * SHARE + tl.arange(0, SHARE)
+        _list(tiles_T3 + 3 * replica * tiles, tile_T, total_E, end_E, (replica * E).to(tl.int32), tiles, E, LANES, ROWS)
 
-    choice_B, alive_B, chosen_BE = _chosen(experts_NA, replica, choices, BLOCK, LANES)
-    start_E = base + end_E - total_E + before_E
-    # How often a choice's expert was chosen before it in the block: a product, of which every sum is exact.
+
+@triton.jit
+def _counted_before(experts_A, first, end, GROUP: tl.constexpr, LANES: tl.constexpr):
+    """[E] how often a group's choices before ``end`` choose each expert."""
+    choice_G = first + tl.arange(0, GROUP)
+    expert_G = tl.load(experts_A + choice_G, mask=choice_G < end, other=0).to(tl.int32)
+    return tl.histogram(expert_G, LANES, mask=choice_G < end)
+
+
+@triton.jit
+def _place(experts_A, order_S, place_S, start_E, base, first, choices, BLOCK: tl.constexpr):
+    """A block's places: where its first choice of each expert goes, and those of the expert after it."""
+    choice_B = first + tl.arange(0, BLOCK)
+    alive_B = choice_B < choices
+    expert_B = tl.load(experts_A + choice_B, mask=alive_B, other=0).to(tl.int32)
     lane_B = tl.arange(0, BLOCK)
-    earlier_BB = (lane_B[None, :] < lane_B[:, None]).to(tl.float16)
-    rank_BE = tl.dot(earlier_BB, chosen_BE.to(tl.float16), out_dtype=tl.float32).to(tl.int32)
-    place_B = tl.sum(chosen_BE * (rank_BE + start_E[None, :]), axis=1)
+    earlier_BB = (expert_B[:, None] == expert_B[None, :]) & (lane_B[:, None] < lane_B[None, :])
+    place_B = tl.gather(start_E, expert_B, axis=0) + tl.sum(earlier_BB.to(tl.int32), axis=0)
     tl.store(place_S + base + choice_B, place_B, mask=alive_B)
     tl.store(order_S + place_B, base + choice_B, mask=alive_B)
 
-    if block == 0:
-        tl.store(bounds_E + replica * E + 1 + lane_E, base + end_E, mask=lane_E < E)
-        tl.store(bounds_E + replica * E + lane_E, base + end_E - total_E, mask=lane_E == 0)
-    # This program's share of the tiles: an expert's are those after the tiles of the experts before it.
-    last_E = tl.cumsum((total_E + ROWS - 1) // ROWS, axis=0)
-    tile_T = block * SHARE + tl.arange(0, SHARE)
-    passed_TE = (last_E[None, :] <= tile_T[:, None]) & (lane_E < E)[None, :]
-    expert_T = tl.sum(passed_TE.to(tl.int32), axis=1)
-    mine_TE = (expert_T[:, None] == lane_E[None, :]) & (lane_E < E)[None, :]
-    first_TE = last_E[None, :] - ((total_E + ROWS - 1) // ROWS)[None, :]
-    row_TE = base + (end_E - total_E)[None, :] + (tile_T[:, None] - first_TE) * ROWS
-    row_T = tl.sum(tl.where(mine_TE, row_TE, 0), axis=1)
-    end_T = tl.sum(tl.where(mine_TE, (base + end_E)[None, :], 0), axis=1)
-    expert_T = tl.where(expert_T < E, (replica * E).to(tl.int32) + expert_T, -1)
-    at_T = tiles_T3 + 3 * (replica * tiles + tile_T)
-    tl.store(at_T, expert_T, mask=tile_T < tiles)
+
+@triton.jit
+def _list(
+    tiles_T3, tile_T, total_E, end_E, base_expert, tiles, E: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr
+):
+    """Some of a replica's tiles: an expert's are those after the tiles of the experts before it."""
+    lane_E = tl.arange(0, LANES)
+    number_E = (total_E + ROWS - 1) // ROWS
+    last_E = tl.cumsum(number_E, axis=0)
+    passed_ET = (last_E[:, None] <= tile_T[None, :]) & (lane_E < E)[:, None]
+    expert_T = tl.sum(passed_ET.to(tl.int32), axis=0)
+    mine_ET = (lane_E[:, None] == expert_T[None, :]) & (lane_E < E)[:, None]
+    row_ET = (end_E - total_E)[:, None] + (tile_T[None, :] - (last_E - number_E)[:, None]) * ROWS
+    row_T = tl.sum(tl.where(mine_ET, row_ET, 0), axis=0)
+    end_T = tl.sum(tl.where(mine_ET, end_E[:, None], 0), axis=0)
+    at_T = tiles_T3 + 3 * tile_T
+    tl.store(at_T, tl.where(expert_T < E, base_expert + expert_T, -1), mask=tile_T < tiles)
     tl.store(at_T + 1, row_T, mask=tile_T < tiles)
     tl.store(at_T + 2, end_T, mask=tile_T < tiles)
 

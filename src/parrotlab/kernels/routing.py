@@ -96,17 +96,14 @@ def _blocks(rows: int, width: int) -> tuple[tuple[int, int], dict[str, int]]:
 def _route(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     order_S, place_S, bounds_E, tiles_T3 = _empty(experts_RNA, experts)
     replicas, choices = experts_RNA.shape[0], experts_RNA[0].numel()
-    lanes = max(16, 1 << (experts - 1).bit_length())
-    block = max(32, min(128 if choices <= 1 << 16 else 256, 16384 // lanes))
-    blocks = -(-choices // block)
-    counts = order_S.new_empty(replicas, blocks, experts)
-    sizes = {"E": experts, "BLOCK": block, "LANES": lanes, "num_warps": 4}
-    _triton.count[blocks, replicas](experts_RNA, counts, choices, blocks, **sizes)
-    tiles = most_tiles(choices, experts)
-    share = 1 << (-(-tiles // blocks) - 1).bit_length()
-    _triton.place[blocks, replicas](
-        experts_RNA, counts, order_S, place_S, bounds_E, tiles_T3, choices, blocks, tiles,
-        CHUNK=max(1, 4096 // lanes), SHARE=share, ROWS=TILE, **sizes,
+    sizes = _sizes(choices, experts)
+    groups, blocks, tiles = -(-choices // sizes["GROUP"]), -(-choices // sizes["BLOCK"]), most_tiles(choices, experts)
+    counts = order_S.new_empty(replicas, groups, experts)
+    counted = {name: sizes[name] for name in ("GROUP", "LANES", "num_warps")}
+    _triton.count[groups, replicas](experts_RNA, counts, choices, E=experts, **counted)
+    _triton.place[blocks + -(-tiles // sizes["SHARE"]), replicas](
+        experts_RNA, counts, order_S, place_S, bounds_E, tiles_T3, choices, groups, blocks, tiles,
+        E=experts, ROWS=TILE, **sizes,
     )  # fmt: skip
     return order_S, place_S, bounds_E, tiles_T3
 
@@ -121,3 +118,13 @@ def _empty(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
     choices = tokens * active
     tiles = replicas * most_tiles(choices, experts)
     return empty(replicas * choices), empty(replicas * choices), empty(replicas * experts + 1), empty(tiles, 3)
+
+
+def _sizes(choices: int, experts: int) -> dict[str, int]:
+    """Groups are so many that a program adds up their counts at once, and no larger than what it counts at once."""
+    lanes = max(16, 1 << (experts - 1).bit_length())
+    chunk = max(4, 4096 // lanes)
+    group = min(2048, max(128, 1 << (-(-choices // chunk) - 1).bit_length()))
+    return {
+        "GROUP": group, "BLOCK": 128, "LANES": lanes, "CHUNK": chunk, "SHARE": max(16, 1024 // lanes), "num_warps": 4
+    }  # fmt: skip
