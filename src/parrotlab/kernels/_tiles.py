@@ -21,6 +21,13 @@ class Tiles(NamedTuple):
     stages: int
     holds: bool = False
     """On a Hopper GPU: whether whole tiles leave from shared memory, while the next ones are multiplied."""
+    parts: int = 1
+    """On a Hopper GPU: in which a tile's sums are held in shared memory for the pass that follows a product."""
+
+    @property
+    def slice(self) -> int:
+        """Columns of what is held over which that pass goes at once: few, or it would wait for its instructions."""
+        return self.N // 4
 
     def count(self, rows: int, columns: int) -> int:
         """Of tiles of a matrix."""
@@ -34,6 +41,8 @@ LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 
 HOPPER: dict[str, list[Tiles]] = {
     "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
     "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
+    "hidden_forward": [Tiles(128, 128, 32, 4, 5), Tiles(128, 128, 64, 4, 3, parts=2), Tiles(128, 128, 64, 4, 2)],
+    "hidden_backward": [Tiles(128, 128, 32, 4, 5), Tiles(128, 128, 64, 4, 3, parts=2), Tiles(128, 128, 64, 4, 2)],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
@@ -42,6 +51,9 @@ MEASURED: dict[tuple[str, int], Tiles] = {
     ("rows_product", 512): SMALLER,
 }
 """By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
+
+APART: set[tuple[str, bool]] = set()
+"""Kernels, gated or not, that take longer than a product and a pass."""
 
 PORTABLE: dict[str, Tiles] = {
     "rows_product": Tiles(128, 256, 64, 8, 3),
@@ -54,6 +66,11 @@ PROCESSORS = 132
 
 EXACT = Tiles(32, 32, 32, 4, 2)
 """For float32, whose exact products have no tensor cores."""
+
+
+def fuses(kernel: str, width: int, gated: bool) -> bool:
+    """Whether this kernel is faster than a product and a pass on a Hopper GPU."""
+    return (kernel, gated) not in APART
 
 
 def tiles(kernel: str, width: int, low_precision: bool, hopper: bool) -> Tiles:

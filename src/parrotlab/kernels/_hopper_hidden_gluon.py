@@ -1,0 +1,242 @@
+"""The hidden layer of experts and its gradient for Hopper GPUs, in Gluon: see ``_hopper_gluon``.
+
+The pass after a product is made by the program that made it, before the sums leave the processor, while another program
+multiplies. The sums are held in shared memory, in slices of a few columns, over which a loop goes: unrolled, it would
+wait for its instructions. What it reads of other tensors is on its way a slice ahead.
+"""
+
+# ruff: noqa: N803, RUF100
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+from parrotlab.kernels._hopper_gluon import READER, barriers, multiply, read_rows, tile_of, write
+
+PUBLIC = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
+"""A later Triton's name of what 3.6 has under another."""
+
+
+@gluon.jit
+def _exp2(x):
+    """Numbers too small to be normal are zero: what would save them takes longer than the power."""
+    return gl.inline_asm_elementwise("ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], gl.float32, is_pure=True, pack=1)
+
+
+@gluon.jit
+def _sigmoid(x):
+    power = 1.0 + _exp2(x * -1.4426950408889634)
+    return gl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [power], gl.float32, is_pure=True, pack=1)
+
+
+@gluon.jit
+def _normal(x):
+    """Φ(x) and x within the bounds beyond which Φ is 0 or 1 to 4e-6: ``_activation_triton._normal``."""
+    x = gl.minimum(gl.maximum(x, -4.5), 4.5)
+    square = x * x
+    out = square * -1.72628535e-12 + 2.022398658e-10
+    out = out * square - 1.056693712e-08
+    out = out * square + 3.27888699e-07
+    out = out * square - 6.813682045e-06
+    out = out * square + 0.0001017337227
+    out = out * square - 0.001142713618
+    out = out * square + 0.009891770155
+    out = out * square - 0.06642067593
+    out = out * square + 0.3989246706
+    return x * out + 0.5, x
+
+
+@gluon.jit
+def _halves(tile_MN, M: gl.constexpr, N: gl.constexpr):
+    """The left and the right half of its columns, which a thread holds anyway: nothing moves."""
+    HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 2, 16])
+    left_MX, right_MX = gl.split(gl.permute(gl.reshape(tile_MN, (M, 2, N // 2)), (0, 2, 1)))
+    left_MX = gl.convert_layout(left_MX, HALF, assert_trivial=True)
+    return left_MX, gl.convert_layout(right_MX, HALF, assert_trivial=True)
+
+
+@gluon.jit
+def _hold(sum_MN, held, part: gl.constexpr, GATED: gl.constexpr, PARTS: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
+    """A part of a tile's quarters; GATED: as many of the left half as of the right."""
+    left, right = _halves(sum_MN, M, N)
+    if PARTS == 1:
+        first, second = _halves(left, M, N // 2)
+        third, fourth = _halves(right, M, N // 2)
+        held.index(0).store(first.to(held.dtype))
+        held.index(1).store(second.to(held.dtype))
+        held.index(2).store(third.to(held.dtype))
+        held.index(3).store(fourth.to(held.dtype))
+    else:
+        if GATED:
+            first = _halves(left, M, N // 2)[part]
+            second = _halves(right, M, N // 2)[part]
+        else:
+            first, second = _halves((left, right)[part], M, N // 2)
+        held.index(0).store(first.to(held.dtype))
+        held.index(1).store(second.to(held.dtype))
+
+
+@gluon.jit
+def _read_slice(
+    out_SN, first, end, column, columns, stride, M: gl.constexpr, X: gl.constexpr, LINES: gl.constexpr
+):  # fmt: skip
+    """What ``write`` wrote."""
+    row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+    column_X = column + gl.arange(0, X, gl.SliceLayout(0, LINES))
+    inside_MX = (row_M < end)[:, None] & (column_X < columns)[None, :]
+    return gl.load(out_SN + row_M.to(gl.int64)[:, None] * stride + column_X[None, :], mask=inside_MX, other=0.0)
+
+
+@gluon.jit
+def _write_hidden(
+    left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total, width,
+    hidden, GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
+    K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+):  # fmt: skip
+    X: gl.constexpr = N // 4
+    ACROSS: gl.constexpr = N // 2 if GATED else N
+    SLICES: gl.constexpr = (2 if GATED else 4) // PARTS
+    columns = hidden * 2 if GATED else hidden
+    step = 0
+    following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, ACROSS)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        _, first, end, column = following
+        following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, ACROSS)
+        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+        steps = gl.where(first < end, (width + K - 1) // K, 0)
+        sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, False, M, N, STAGES, LAYOUT)
+        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
+        for part in gl.static_range(PARTS):
+            _hold(sum_MN, held, part, GATED, PARTS, M, N)
+            begin = column + part * SLICES * X
+            for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
+                place = begin + at_slice * X
+                gate_MX = held.index(at_slice).load(LINES)
+                write(before_SG, gate_MX, first, end, place, hidden, columns, M, X, LINES)
+                gate_MX = gate_MX.to(gl.float32)
+                if GATED:
+                    value_MX = held.index(at_slice + SLICES).load(LINES)
+                    write(before_SG + hidden, value_MX, first, end, place, hidden, columns, M, X, LINES)
+                    out_MX = gate_MX * _sigmoid(gate_MX) * value_MX.to(gl.float32)
+                else:
+                    share_MX, inner_MX = _normal(gate_MX)
+                    out_MX = gate_MX * share_MX
+                write(hidden_SF, out_MX * weight_M[:, None], first, end, place, hidden, hidden, M, X, LINES)
+
+
+@gluon.jit
+def _write_slope(
+    left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, slope_SG, grad_weight_CS,
+    total, width, hidden, choices, GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr,
+    N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+):  # fmt: skip
+    X: gl.constexpr = N // 4
+    SLICES: gl.constexpr = 4 // PARTS
+    columns = hidden * 2 if GATED else hidden
+    step = 0
+    following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        _, first, end, column = following
+        following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
+        limit = gl.minimum(hidden, column + N)
+        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+        gates_MX = _read_slice(before_SG, first, end, column, hidden, columns, M, X, LINES)
+        values_MX = gates_MX
+        if GATED:
+            values_MX = _read_slice(before_SG + hidden, first, end, column, hidden, columns, M, X, LINES)
+        steps = gl.where(first < end, (width + K - 1) // K, 0)
+        sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, True, M, N, STAGES, LAYOUT)
+        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
+        part_M = gl.zeros((M,), gl.float32, gl.SliceLayout(1, LINES))
+        for part in gl.static_range(PARTS):
+            _hold(sum_MN, held, part, False, PARTS, M, N)
+            begin = column + part * SLICES * X
+            for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
+                place = begin + at_slice * X
+                gate_MX = gates_MX.to(gl.float32)
+                gates_MX = _read_slice(before_SG, first, end, place + X, limit, columns, M, X, LINES)
+                grad_MX = held.index(at_slice).load(LINES).to(gl.float32)
+                slope_MX = grad_MX * weight_M[:, None]
+                if GATED:
+                    value_MX = values_MX.to(gl.float32)
+                    values_MX = _read_slice(before_SG + hidden, first, end, place + X, limit, columns, M, X, LINES)
+                    share_MX = _sigmoid(gate_MX)
+                    silu_MX = gate_MX * share_MX
+                    part_M += gl.sum(grad_MX * silu_MX * value_MX, axis=1)
+                    write(slope_SG + hidden, slope_MX * silu_MX, first, end, place, hidden, columns, M, X, LINES)
+                    slope_MX *= value_MX * (share_MX + silu_MX * (1.0 - share_MX))
+                else:
+                    share_MX, inner_MX = _normal(gate_MX)
+                    part_M += gl.sum(grad_MX * gate_MX * share_MX, axis=1)
+                    density_MX = _exp2(inner_MX * inner_MX * -0.7213475204444817 - 1.3257480647361593)
+                    slope_MX *= share_MX + inner_MX * density_MX
+                write(slope_SG, slope_MX, first, end, place, hidden, columns, M, X, LINES)
+        gl.store(grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M, part_M, mask=row_M < end)
+
+
+@gluon.jit
+def hidden_forward(
+    x, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden, GATED: gl.constexpr,
+    PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    LINES: gl.constexpr, SLICE: gl.constexpr, WHOLE: gl.constexpr,
+):  # fmt: skip
+    """before = x · up[expert], and hidden = weight · activation(before).
+
+    GATED: blocks of gates and of values, N / 2 columns each, lie beside each other, WHOLE, in shared memory.
+    """
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
+    ACROSS: gl.constexpr = N // 2 if GATED else N
+    left_ring = gl.allocate_shared_memory(x.dtype, [STAGES, M, K], x.layout)
+    halves: gl.constexpr = 2 if GATED else 1
+    read_ring = gl.allocate_shared_memory(up.dtype, [STAGES * halves, K, ACROSS], up.layout)
+    right_ring = read_ring
+    if GATED and PUBLIC:
+        right_ring = read_ring.reinterpret(up.dtype, [STAGES, K, N], WHOLE)
+    elif GATED:
+        right_ring = read_ring._reinterpret(up.dtype, [STAGES, K, N], WHOLE)
+    held = gl.allocate_shared_memory(x.dtype, [4 // PARTS, M, N // 4], SLICE)
+    empty, ready = barriers(STAGES)
+    total = tiles * (TILE // M) * ((hidden + ACROSS - 1) // ACROSS)
+    gl.warp_specialize(
+        [
+            (_write_hidden, (
+                left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total,
+                width, hidden, GATED, PARTS, TILE, M, N, K, STAGES, LAYOUT, LINES,
+            )),
+            (read_rows, (
+                x, up, left_ring, read_ring, empty, ready, tiles_T3, total, hidden, width,
+                False, GATED, TILE, M, ACROSS, K, STAGES,
+            )),
+        ],
+        [1], [READER],
+    )  # fmt: skip
+
+
+@gluon.jit
+def hidden_backward(
+    grad, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS, tiles, width, hidden, choices,
+    GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
+    STAGES: gl.constexpr, LINES: gl.constexpr, SLICE: gl.constexpr,
+):  # fmt: skip
+    """slope, the gradient of ``before``, and these columns' part of each choice's weight's."""
+    LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
+    left_ring = gl.allocate_shared_memory(grad.dtype, [STAGES, M, K], grad.layout)
+    right_ring = gl.allocate_shared_memory(down.dtype, [STAGES, N, K], down.layout)
+    held = gl.allocate_shared_memory(grad.dtype, [4 // PARTS, M, N // 4], SLICE)
+    empty, ready = barriers(STAGES)
+    total = tiles * (TILE // M) * ((hidden + N - 1) // N)
+    gl.warp_specialize(
+        [
+            (_write_slope, (
+                left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, slope_SG,
+                grad_weight_CS, total, width, hidden, choices, GATED, PARTS, TILE, M, N, K, STAGES, LAYOUT, LINES,
+            )),
+            (read_rows, (
+                grad, down, left_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
+                True, False, TILE, M, N, K, STAGES,
+            )),
+        ],
+        [1], [READER],
+    )  # fmt: skip
