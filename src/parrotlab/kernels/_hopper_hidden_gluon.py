@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 from parrotlab.kernels._hopper_gluon import READER, barriers, multiply, read_rows, tile_of, write
 
+WRITER = gl.constexpr(232)
+"""Registers of a thread of the second group; the first has as many or more."""
 PUBLIC = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
 """A later Triton's name of what 3.6 has under another."""
 
@@ -47,6 +50,27 @@ def _normal(x):
 
 
 @gluon.jit
+def _turns():
+    """The barriers of either group, at which the other arrives; the first's first turn waits for nobody."""
+    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for group in gl.static_range(2):
+        mbarrier.init(turns.index(group), count=1)
+    return turns
+
+
+@gluon.jit
+def _fetch(before_SG, first, end, column, limit, stride, M: gl.constexpr, N: gl.constexpr):
+    """Brings a tile's lines into the L2 cache, 64 bytes at once."""
+    LAYOUT: gl.constexpr = gl.BlockedLayout([1, 1], [1024 // N, N // 32], [gl.num_warps(), 1], [1, 0])
+    row_M = gl.minimum(first + gl.arange(0, M, gl.SliceLayout(1, LAYOUT)), end - 1)
+    column_L = gl.minimum(column + 32 * gl.arange(0, N // 32, gl.SliceLayout(0, LAYOUT)), limit - 16)
+    at_ML = before_SG + gl.maximum(row_M, 0).to(gl.int64)[:, None] * stride + column_L[None, :]
+    gl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [at_ML], gl.int32, is_pure=False, pack=1
+    )  # fmt: skip
+
+
+@gluon.jit
 def _halves(tile_MN, M: gl.constexpr, N: gl.constexpr):
     """The left and the right half of its columns, which a thread holds anyway: nothing moves."""
     HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N // 2, 16])
@@ -56,24 +80,24 @@ def _halves(tile_MN, M: gl.constexpr, N: gl.constexpr):
 
 
 @gluon.jit
-def _hold(sum_MN, held, part: gl.constexpr, GATED: gl.constexpr, PARTS: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
+def _hold(tile_MN, held, part: gl.constexpr, GATED: gl.constexpr, PARTS: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
     """A part of a tile's quarters; GATED: as many of the left half as of the right."""
-    left, right = _halves(sum_MN, M, N)
+    left, right = _halves(tile_MN, M, N)
     if PARTS == 1:
         first, second = _halves(left, M, N // 2)
         third, fourth = _halves(right, M, N // 2)
-        held.index(0).store(first.to(held.dtype))
-        held.index(1).store(second.to(held.dtype))
-        held.index(2).store(third.to(held.dtype))
-        held.index(3).store(fourth.to(held.dtype))
+        held.index(0).store(first)
+        held.index(1).store(second)
+        held.index(2).store(third)
+        held.index(3).store(fourth)
     else:
         if GATED:
             first = _halves(left, M, N // 2)[part]
             second = _halves(right, M, N // 2)[part]
         else:
             first, second = _halves((left, right)[part], M, N // 2)
-        held.index(0).store(first.to(held.dtype))
-        held.index(1).store(second.to(held.dtype))
+        held.index(0).store(first)
+        held.index(1).store(second)
 
 
 @gluon.jit
@@ -89,98 +113,138 @@ def _read_slice(
 
 @gluon.jit
 def _write_hidden(
-    left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total, width,
-    hidden, GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr,
-    K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+    which: gl.constexpr, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG,
+    hidden_SF, total, width, hidden, GATED: gl.constexpr, PARTS: gl.constexpr, GROUPS: gl.constexpr,
+    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+    LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
+    """The tiles of a program; of two GROUPS, every other one."""
     X: gl.constexpr = N // 4
     ACROSS: gl.constexpr = N // 2 if GATED else N
     SLICES: gl.constexpr = (2 if GATED else 4) // PARTS
     columns = hidden * 2 if GATED else hidden
     step = 0
+    turn = 0
     following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, ACROSS)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, ACROSS)
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
-        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
         steps = gl.where(first < end, (width + K - 1) // K, 0)
-        sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, False, M, N, STAGES, LAYOUT)
-        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
-        for part in gl.static_range(PARTS):
-            _hold(sum_MN, held, part, GATED, PARTS, M, N)
-            begin = column + part * SLICES * X
-            for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
-                place = begin + at_slice * X
-                gate_MX = held.index(at_slice).load(LINES)
-                write(before_SG, gate_MX, first, end, place, hidden, columns, M, X, LINES)
-                gate_MX = gate_MX.to(gl.float32)
-                if GATED:
-                    value_MX = held.index(at_slice + SLICES).load(LINES)
-                    write(before_SG + hidden, value_MX, first, end, place, hidden, columns, M, X, LINES)
-                    out_MX = gate_MX * _sigmoid(gate_MX) * value_MX.to(gl.float32)
-                else:
-                    share_MX, inner_MX = _normal(gate_MX)
-                    out_MX = gate_MX * share_MX
-                write(hidden_SF, out_MX * weight_M[:, None], first, end, place, hidden, hidden, M, X, LINES)
+        if turn % GROUPS == which:
+            row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+            choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+            if GROUPS == 2:
+                mbarrier.wait(turns.index(which), (turn // 2 & 1) ^ (1 - which))
+            sum_MN, step = multiply(
+                step, steps, left_ring, right_ring, empty, ready, turns.index((1 - which) % GROUPS), False, False,
+                GROUPS == 2, M, N, STAGES, LAYOUT,
+            )  # fmt: skip
+            tile_MN = sum_MN.to(held.dtype)
+            weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
+            for part in gl.static_range(PARTS):
+                _hold(tile_MN, held, part, GATED, PARTS, M, N)
+                begin = column + part * SLICES * X
+                for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
+                    place = begin + at_slice * X
+                    gate_MX = held.index(at_slice).load(LINES)
+                    write(before_SG, gate_MX, first, end, place, hidden, columns, M, X, LINES)
+                    gate_MX = gate_MX.to(gl.float32)
+                    if GATED:
+                        value_MX = held.index(at_slice + SLICES).load(LINES)
+                        write(before_SG + hidden, value_MX, first, end, place, hidden, columns, M, X, LINES)
+                        out_MX = gate_MX * _sigmoid(gate_MX) * value_MX.to(gl.float32)
+                    else:
+                        share_MX, inner_MX = _normal(gate_MX)
+                        out_MX = gate_MX * share_MX
+                    write(hidden_SF, out_MX * weight_M[:, None], first, end, place, hidden, hidden, M, X, LINES)
+        else:
+            step += steps
+        turn += 1
+
+
+@gluon.jit
+def _slope(grad_MX, gate_MX, value_MX, weight_M, GATED: gl.constexpr):
+    """Of the gates, of their values, and a row's part of its weight's gradient."""
+    slope_MX = grad_MX * weight_M[:, None]
+    if GATED:
+        share_MX = _sigmoid(gate_MX)
+        silu_MX = gate_MX * share_MX
+        part_M = gl.sum(grad_MX * silu_MX * value_MX, axis=1)
+        gate_slope_MX = slope_MX * value_MX * (share_MX + silu_MX * (1.0 - share_MX))
+        return gate_slope_MX, slope_MX * silu_MX, part_M
+    else:
+        share_MX, inner_MX = _normal(gate_MX)
+        part_M = gl.sum(grad_MX * gate_MX * share_MX, axis=1)
+        density_MX = _exp2(inner_MX * inner_MX * -0.7213475204444817 - 1.3257480647361593)
+        return slope_MX * (share_MX + inner_MX * density_MX), slope_MX, part_M
 
 
 @gluon.jit
 def _write_slope(
-    left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, slope_SG, grad_weight_CS,
-    total, width, hidden, choices, GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr,
-    N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
+    which: gl.constexpr, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG,
+    slope_SG, grad_weight_CS, total, width, hidden, choices, GATED: gl.constexpr, PARTS: gl.constexpr,
+    GROUPS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
+    STAGES: gl.constexpr, LAYOUT: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
+    """The tiles of a program; of two GROUPS, every other one."""
     X: gl.constexpr = N // 4
     SLICES: gl.constexpr = 4 // PARTS
     columns = hidden * 2 if GATED else hidden
     step = 0
+    turn = 0
     following = tile_of(gl.program_id(0), total, hidden, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
         _, first, end, column = following
         following = tile_of(at + gl.num_programs(0), total, hidden, tiles_T3, TILE, M, N)
-        limit = gl.minimum(hidden, column + N)
-        row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
-        choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
-        gates_MX = _read_slice(before_SG, first, end, column, hidden, columns, M, X, LINES)
-        values_MX = gates_MX
-        if GATED:
-            values_MX = _read_slice(before_SG + hidden, first, end, column, hidden, columns, M, X, LINES)
         steps = gl.where(first < end, (width + K - 1) // K, 0)
-        sum_MN, step = multiply(step, steps, left_ring, right_ring, empty, ready, False, True, M, N, STAGES, LAYOUT)
-        weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
-        part_M = gl.zeros((M,), gl.float32, gl.SliceLayout(1, LINES))
-        for part in gl.static_range(PARTS):
-            _hold(sum_MN, held, part, False, PARTS, M, N)
-            begin = column + part * SLICES * X
-            for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
-                place = begin + at_slice * X
-                gate_MX = gates_MX.to(gl.float32)
-                gates_MX = _read_slice(before_SG, first, end, place + X, limit, columns, M, X, LINES)
-                grad_MX = held.index(at_slice).load(LINES).to(gl.float32)
-                slope_MX = grad_MX * weight_M[:, None]
-                if GATED:
-                    value_MX = values_MX.to(gl.float32)
-                    values_MX = _read_slice(before_SG + hidden, first, end, place + X, limit, columns, M, X, LINES)
-                    share_MX = _sigmoid(gate_MX)
-                    silu_MX = gate_MX * share_MX
-                    part_M += gl.sum(grad_MX * silu_MX * value_MX, axis=1)
-                    write(slope_SG + hidden, slope_MX * silu_MX, first, end, place, hidden, columns, M, X, LINES)
-                    slope_MX *= value_MX * (share_MX + silu_MX * (1.0 - share_MX))
-                else:
-                    share_MX, inner_MX = _normal(gate_MX)
-                    part_M += gl.sum(grad_MX * gate_MX * share_MX, axis=1)
-                    density_MX = _exp2(inner_MX * inner_MX * -0.7213475204444817 - 1.3257480647361593)
-                    slope_MX *= share_MX + inner_MX * density_MX
-                write(slope_SG, slope_MX, first, end, place, hidden, columns, M, X, LINES)
-        gl.store(grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M, part_M, mask=row_M < end)
+        if turn % GROUPS == which:
+            limit = gl.minimum(hidden, column + N)
+            _fetch(before_SG, first, end, column, limit, columns, M, N)
+            if GATED:
+                _fetch(before_SG + hidden, first, end, column, limit, columns, M, N)
+            row_M = first + gl.arange(0, M, gl.SliceLayout(1, LINES))
+            choice_M = gl.load(order_S + row_M, mask=row_M < end, other=0)
+            if GROUPS == 2:
+                mbarrier.wait(turns.index(which), (turn // 2 & 1) ^ (1 - which))
+            sum_MN, step = multiply(
+                step, steps, left_ring, right_ring, empty, ready, turns.index((1 - which) % GROUPS), False, True,
+                GROUPS == 2, M, N, STAGES, LAYOUT,
+            )  # fmt: skip
+            tile_MN = sum_MN.to(held.dtype)
+            weight_M = gl.load(weights_NA + choice_M).to(gl.float32)
+            gates_MX = _read_slice(before_SG, first, end, column, limit, columns, M, X, LINES)
+            values_MX = gates_MX
+            if GATED:
+                values_MX = _read_slice(before_SG + hidden, first, end, column, limit, columns, M, X, LINES)
+            part_M = gl.zeros((M,), gl.float32, gl.SliceLayout(1, LINES))
+            for part in gl.static_range(PARTS):
+                _hold(tile_MN, held, part, False, PARTS, M, N)
+                begin = column + part * SLICES * X
+                for at_slice in range(gl.minimum(gl.maximum((hidden - begin + X - 1) // X, 0), SLICES)):
+                    place = begin + at_slice * X
+                    gate_MX, value_MX = gates_MX.to(gl.float32), values_MX.to(gl.float32)
+                    gates_MX = _read_slice(before_SG, first, end, place + X, limit, columns, M, X, LINES)
+                    values_MX = gates_MX
+                    if GATED:
+                        values_MX = _read_slice(before_SG + hidden, first, end, place + X, limit, columns, M, X, LINES)
+                    grad_MX = held.index(at_slice).load(LINES).to(gl.float32)
+                    slope_MX, value_slope_MX, more_M = _slope(grad_MX, gate_MX, value_MX, weight_M, GATED)
+                    part_M += more_M
+                    write(slope_SG, slope_MX, first, end, place, hidden, columns, M, X, LINES)
+                    if GATED:
+                        write(slope_SG + hidden, value_slope_MX, first, end, place, hidden, columns, M, X, LINES)
+            gl.store(grad_weight_CS + (column // N).to(gl.int64) * choices + choice_M, part_M, mask=row_M < end)
+        else:
+            step += steps
+        turn += 1
 
 
 @gluon.jit
 def hidden_forward(
     x, up, weights_NA, order_S, tiles_T3, before_SG, hidden_SF, tiles, width, hidden, GATED: gl.constexpr,
-    PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
-    LINES: gl.constexpr, SLICE: gl.constexpr, WHOLE: gl.constexpr,
+    PARTS: gl.constexpr, GROUPS: gl.constexpr, STAGGER: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr,
+    N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr, SLICE: gl.constexpr,
+    WHOLE: gl.constexpr,
 ):  # fmt: skip
     """before = x · up[expert], and hidden = weight · activation(before).
 
@@ -199,26 +263,48 @@ def hidden_forward(
     held = gl.allocate_shared_memory(x.dtype, [4 // PARTS, M, N // 4], SLICE)
     empty, ready = barriers(STAGES)
     total = tiles * (TILE // M) * ((hidden + ACROSS - 1) // ACROSS)
-    gl.warp_specialize(
-        [
-            (_write_hidden, (
-                left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total,
-                width, hidden, GATED, PARTS, TILE, M, N, K, STAGES, LAYOUT, LINES,
-            )),
-            (read_rows, (
-                x, up, left_ring, read_ring, empty, ready, tiles_T3, total, hidden, width,
-                False, GATED, TILE, M, ACROSS, K, STAGES,
-            )),
-        ],
-        [1], [READER],
-    )  # fmt: skip
+    turns = _turns()
+    if GROUPS == 2:
+        other = gl.allocate_shared_memory(x.dtype, [4 // PARTS, M, N // 4], SLICE)
+        gl.warp_specialize(
+            [
+                (_write_hidden, (
+                    0, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total,
+                    width, hidden, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES, LAYOUT, LINES,
+                )),
+                (_write_hidden, (
+                    1, left_ring, right_ring, other, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total,
+                    width, hidden, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES, LAYOUT, LINES,
+                )),
+                (read_rows, (
+                    x, up, left_ring, read_ring, empty, ready, tiles_T3, total, hidden, width,
+                    False, GATED, STAGGER, TILE, M, ACROSS, K, STAGES,
+                )),
+            ],
+            [4, 1], [WRITER, READER],
+        )  # fmt: skip
+    else:
+        gl.warp_specialize(
+            [
+                (_write_hidden, (
+                    0, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, hidden_SF, total,
+                    width, hidden, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES, LAYOUT, LINES,
+                )),
+                (read_rows, (
+                    x, up, left_ring, read_ring, empty, ready, tiles_T3, total, hidden, width,
+                    False, GATED, STAGGER, TILE, M, ACROSS, K, STAGES,
+                )),
+            ],
+            [1], [READER],
+        )  # fmt: skip
 
 
 @gluon.jit
 def hidden_backward(
     grad, down, weights_NA, order_S, tiles_T3, before_SG, slope_SG, grad_weight_CS, tiles, width, hidden, choices,
-    GATED: gl.constexpr, PARTS: gl.constexpr, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr,
-    STAGES: gl.constexpr, LINES: gl.constexpr, SLICE: gl.constexpr,
+    GATED: gl.constexpr, PARTS: gl.constexpr, GROUPS: gl.constexpr, STAGGER: gl.constexpr, TILE: gl.constexpr,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, LINES: gl.constexpr,
+    SLICE: gl.constexpr,
 ):  # fmt: skip
     """slope, the gradient of ``before``, and these columns' part of each choice's weight's."""
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
@@ -227,16 +313,40 @@ def hidden_backward(
     held = gl.allocate_shared_memory(grad.dtype, [4 // PARTS, M, N // 4], SLICE)
     empty, ready = barriers(STAGES)
     total = tiles * (TILE // M) * ((hidden + N - 1) // N)
-    gl.warp_specialize(
-        [
-            (_write_slope, (
-                left_ring, right_ring, held, empty, ready, tiles_T3, weights_NA, order_S, before_SG, slope_SG,
-                grad_weight_CS, total, width, hidden, choices, GATED, PARTS, TILE, M, N, K, STAGES, LAYOUT, LINES,
-            )),
-            (read_rows, (
-                grad, down, left_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
-                True, False, TILE, M, N, K, STAGES,
-            )),
-        ],
-        [1], [READER],
-    )  # fmt: skip
+    turns = _turns()
+    if GROUPS == 2:
+        other = gl.allocate_shared_memory(grad.dtype, [4 // PARTS, M, N // 4], SLICE)
+        gl.warp_specialize(
+            [
+                (_write_slope, (
+                    0, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, slope_SG,
+                    grad_weight_CS, total, width, hidden, choices, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES,
+                    LAYOUT, LINES,
+                )),
+                (_write_slope, (
+                    1, left_ring, right_ring, other, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, slope_SG,
+                    grad_weight_CS, total, width, hidden, choices, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES,
+                    LAYOUT, LINES,
+                )),
+                (read_rows, (
+                    grad, down, left_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
+                    True, False, STAGGER, TILE, M, N, K, STAGES,
+                )),
+            ],
+            [4, 1], [WRITER, READER],
+        )  # fmt: skip
+    else:
+        gl.warp_specialize(
+            [
+                (_write_slope, (
+                    0, left_ring, right_ring, held, empty, ready, turns, tiles_T3, weights_NA, order_S, before_SG, slope_SG,
+                    grad_weight_CS, total, width, hidden, choices, GATED, PARTS, GROUPS, TILE, M, N, K, STAGES,
+                    LAYOUT, LINES,
+                )),
+                (read_rows, (
+                    grad, down, left_ring, right_ring, empty, ready, tiles_T3, total, hidden, width,
+                    True, False, STAGGER, TILE, M, N, K, STAGES,
+                )),
+            ],
+            [1], [READER],
+        )  # fmt: skip

@@ -24,6 +24,11 @@ class Tiles(NamedTuple):
     parts: int = 1
     """On a Hopper GPU: in which a tile's sums are held in shared memory for the pass that follows a product."""
 
+    groups: int = 1
+    """On a Hopper GPU: of warps in a program, that take turns."""
+    stagger: int = 0
+    """On a Hopper GPU: cycles a column of the depth that the second program of a processor waits before it begins."""
+
     @property
     def slice(self) -> int:
         """Columns of what is held over which that pass goes at once: few, or it would wait for its instructions."""
@@ -41,8 +46,22 @@ LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 
 HOPPER: dict[str, list[Tiles]] = {
     "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
     "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
-    "hidden_forward": [Tiles(128, 128, 32, 4, 5), Tiles(128, 128, 64, 4, 3, parts=2), Tiles(128, 128, 64, 4, 2)],
-    "hidden_backward": [Tiles(128, 128, 32, 4, 5), Tiles(128, 128, 64, 4, 3, parts=2), Tiles(128, 128, 64, 4, 2)],
+    "hidden_forward": [
+        Tiles(128, 128, 64, 4, 3, parts=2),
+        Tiles(128, 128, 64, 4, 3, parts=2, stagger=4),
+        Tiles(128, 128, 64, 4, 3, parts=2, stagger=9),
+        Tiles(128, 128, 64, 4, 5, parts=2, groups=2),
+        Tiles(128, 128, 64, 4, 5, groups=2),
+        Tiles(128, 256, 64, 8, 3),
+    ],
+    "hidden_backward": [
+        Tiles(128, 128, 64, 4, 3, parts=2),
+        Tiles(128, 128, 64, 4, 3, parts=2, stagger=4),
+        Tiles(128, 128, 64, 4, 3, parts=2, stagger=9),
+        Tiles(128, 128, 64, 4, 5, parts=2, groups=2),
+        Tiles(128, 128, 64, 4, 5, groups=2),
+        Tiles(128, 256, 64, 8, 3),
+    ],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 

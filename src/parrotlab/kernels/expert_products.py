@@ -90,7 +90,7 @@ class Call(NamedTuple):
 
     def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
         """A Hopper kernel that writes so many columns at once: a program for a processor, or two of half the warps."""
-        programs = 2 if cut.warps == 4 else 1
+        programs = 2 if cut.warps == 4 and cut.groups == 1 else 1
         _products[kernel][programs * self.processors,](
             *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages,
             LINES=_hopper.lines(cut.M, columns, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
@@ -109,7 +109,7 @@ def hidden_forward(call: Call, x_SD: Tensor) -> tuple[Tensor, Tensor]:
     call.launch(
         "hidden_forward", cut, cut.slice, _blocks(x_SD, cut.M, cut.K), _blocks(call.up_EDG, cut.K, across),
         call.weights_NA, call.order_S, call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
-        GATED=call.gated, PARTS=cut.parts, TILE=TILE,
+        GATED=call.gated, PARTS=cut.parts, GROUPS=cut.groups, STAGGER=cut.stagger, TILE=TILE,
         SLICE=_hopper.room([cut.M, cut.slice]), WHOLE=_hopper.room([cut.K, cut.N]),
     )  # fmt: skip
     return before_SG, hidden_SF
@@ -126,7 +126,7 @@ def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Ten
     call.launch(
         "hidden_backward", cut, cut.slice, _blocks(grad_SD, cut.M, cut.K), _blocks(call.down_EFD, cut.N, cut.K),
         call.weights_NA, call.order_S, call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3),
-        width, hidden, len(call.order_S), GATED=call.gated, PARTS=cut.parts, TILE=TILE,
+        width, hidden, len(call.order_S), GATED=call.gated, PARTS=cut.parts, GROUPS=cut.groups, STAGGER=cut.stagger, TILE=TILE,
         SLICE=_hopper.room([cut.M, cut.slice]),
     )  # fmt: skip
     return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(call.weights_NA.shape)
@@ -143,7 +143,7 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
         out = _blocks(out_SN, cut.M, cut.N) if cut.holds else left
         call.launch(
             "rows_product", cut, cut.N, left, right, out, call.tiles_T3, out_SN, len(call.tiles_T3), depth, columns,
-            TURNED=turned, TILE=TILE, HELD=cut.holds,
+            TURNED=turned, TILE=TILE, HELD=cut.holds, STAGGER=cut.stagger,
         )  # fmt: skip
         return out_SN
     _tiled.rows_product[call.rows_by(columns, cut)](
