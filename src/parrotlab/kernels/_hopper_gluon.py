@@ -94,33 +94,13 @@ def tile_of(at, total, columns, tiles_T3, TILE: gl.constexpr, M: gl.constexpr, N
 
 
 @gluon.jit
-def _wait(cycles):
-    gl.inline_asm_elementwise(
-        """{
-        .reg .u32 begin, now;
-        .reg .pred early;
-        mov.u32 begin, %clock;
-        again${:uid}:
-        mov.u32 now, %clock;
-        sub.u32 now, now, begin;
-        setp.lt.u32 early, now, $1;
-        @early bra again${:uid};
-        mov.u32 $0, now;
-        }""",
-        "=r,r", [cycles], gl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
-
-
-@gluon.jit
 def read_rows(
     left, right, left_ring, right_ring, empty, ready, tiles_T3, total, columns, depth,
-    TURNED: gl.constexpr, PAIRED: gl.constexpr, STAGGER: gl.constexpr,
+    TURNED: gl.constexpr, PAIRED: gl.constexpr,
     TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Rows, and blocks of their expert's matrix; PAIRED: two for a stage, ``columns`` apart in twice as many."""
     height = columns if TURNED else depth  # of a matrix
-    if STAGGER > 0:
-        _wait(gl.where(gl.program_id(0) * 2 < gl.num_programs(0), 0, depth * STAGGER))
     step = 0
     following = tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
     for at in range(gl.program_id(0), total, gl.num_programs(0)):
@@ -154,7 +134,7 @@ def leave(out, at, tile_MN, held):
 @gluon.jit
 def multiply(
     step, steps, left_ring, right_ring, empty, ready, done,
-    LEFT_TURNED: gl.constexpr, TURNED: gl.constexpr, TELLS: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
+    TURNED: gl.constexpr, TELLS: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
     LAYOUT: gl.constexpr,
 ):  # fmt: skip
     """A tile's sums, and the step after it; a stage is given back while the next one's products are made.
@@ -165,12 +145,10 @@ def multiply(
     for k in range(steps):
         stage = step % STAGES
         mbarrier.wait(ready.index(stage), step // STAGES & 1)
-        left, right = left_ring.index(stage), right_ring.index(stage)
-        if LEFT_TURNED:
-            left = left.permute((1, 0))
+        right = right_ring.index(stage)
         if TURNED:
             right = right.permute((1, 0))
-        sum_MN = warpgroup_mma(left, right, sum_MN, is_async=True)
+        sum_MN = warpgroup_mma(left_ring.index(stage), right, sum_MN, is_async=True)
         sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > 0)
         step += 1

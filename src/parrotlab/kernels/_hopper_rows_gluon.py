@@ -23,7 +23,7 @@ def _write(
         following = tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
         steps = gl.where(first < end, (depth + K - 1) // K, 0)
         sum_MN, step = multiply(
-            step, steps, left_ring, right_ring, empty, ready, empty, False, TURNED, False, M, N, STAGES, LAYOUT
+            step, steps, left_ring, right_ring, empty, ready, empty, TURNED, False, M, N, STAGES, LAYOUT
         )  # fmt: skip
         if HELD:
             if first + M <= end:
@@ -39,7 +39,7 @@ def _write(
 @gluon.jit
 def rows_product(
     left, right, out, tiles_T3, out_SN, tiles, depth, columns, TURNED: gl.constexpr, TILE: gl.constexpr,
-    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, HELD: gl.constexpr, LINES: gl.constexpr, STAGGER: gl.constexpr,
+    M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr, HELD: gl.constexpr, LINES: gl.constexpr,
 ):  # fmt: skip
     """Or TURNED: left · right[expert]ᵀ, of right matrices [columns, depth]."""
     LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, N, 16])
@@ -58,7 +58,7 @@ def rows_product(
             )),
             (read_rows, (
                 left, right, left_ring, right_ring, empty, ready, tiles_T3, total, columns, depth,
-                TURNED, False, STAGGER, TILE, M, N, K, STAGES,
+                TURNED, False, TILE, M, N, K, STAGES,
             )),
         ],
         [1], [READER],

@@ -21,17 +21,17 @@ class Tiles(NamedTuple):
     stages: int
     holds: bool = False
     """On a Hopper GPU: whether whole tiles leave from shared memory, while the next ones are multiplied."""
-    parts: int = 1
-    """On a Hopper GPU: in which a tile's sums are held in shared memory for the pass that follows a product."""
-
     groups: int = 1
-    """On a Hopper GPU: of warps in a program, that take turns."""
-    stagger: int = 0
-    """On a Hopper GPU: cycles a column of the depth that the second program of a processor waits before it begins."""
+    """On a Hopper GPU: of so many warps, which take turns in a program."""
+
+    @property
+    def programs(self) -> int:
+        """That share a processor of a Hopper GPU."""
+        return 2 if self.warps * self.groups == 4 else 1
 
     @property
     def slice(self) -> int:
-        """Columns of what is held over which that pass goes at once: few, or it would wait for its instructions."""
+        """Columns of a tile that the pass after a product works on at once."""
         return self.N // 4
 
     def count(self, rows: int, columns: int) -> int:
@@ -43,25 +43,13 @@ KERNELS = ("rows_product", "weights_product")
 
 LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 3)
 """Of these, two programs share a processor: one multiplies while the other writes."""
+TURNS = Tiles(128, 128, 64, 4, 5, groups=2)
+"""One group multiplies while the other passes over its tile."""
 HOPPER: dict[str, list[Tiles]] = {
     "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
     "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
-    "hidden_forward": [
-        Tiles(128, 128, 64, 4, 3, parts=2),
-        Tiles(128, 128, 64, 4, 3, parts=2, stagger=4),
-        Tiles(128, 128, 64, 4, 3, parts=2, stagger=9),
-        Tiles(128, 128, 64, 4, 5, parts=2, groups=2),
-        Tiles(128, 128, 64, 4, 5, groups=2),
-        Tiles(128, 256, 64, 8, 3),
-    ],
-    "hidden_backward": [
-        Tiles(128, 128, 64, 4, 3, parts=2),
-        Tiles(128, 128, 64, 4, 3, parts=2, stagger=4),
-        Tiles(128, 128, 64, 4, 3, parts=2, stagger=9),
-        Tiles(128, 128, 64, 4, 5, parts=2, groups=2),
-        Tiles(128, 128, 64, 4, 5, groups=2),
-        Tiles(128, 256, 64, 8, 3),
-    ],
+    "hidden_forward": [TURNS],
+    "hidden_backward": [TURNS],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
@@ -71,8 +59,8 @@ MEASURED: dict[tuple[str, int], Tiles] = {
 }
 """By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
 
-APART: set[tuple[str, bool]] = set()
-"""Kernels, gated or not, that take longer than a product and a pass."""
+FUSED = {("hidden_forward", False), ("hidden_forward", True), ("hidden_backward", False)}
+"""Products with the pass after them, gated or not, that took less time on an H100 than one after the other."""
 
 PORTABLE: dict[str, Tiles] = {
     "rows_product": Tiles(128, 256, 64, 8, 3),
@@ -85,11 +73,6 @@ PROCESSORS = 132
 
 EXACT = Tiles(32, 32, 32, 4, 2)
 """For float32, whose exact products have no tensor cores."""
-
-
-def fuses(kernel: str, width: int, gated: bool) -> bool:
-    """Whether this kernel is faster than a product and a pass on a Hopper GPU."""
-    return (kernel, gated) not in APART
 
 
 def tiles(kernel: str, width: int, low_precision: bool, hopper: bool) -> Tiles:

@@ -1,7 +1,7 @@
 """What a mixture's experts compute, forward and backward: two kinds of products, and the pass between them.
 
-On a Hopper GPU and in bfloat16 products are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. The
-rows of S choices lie by expert.
+On a Hopper GPU and in bfloat16 products are the kernels of ``_hopper_*_gluon``, which make the pass themselves where
+that took less time, else those of ``_tiled_triton``. The rows of S choices lie by expert.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ class Call(NamedTuple):
 
     def fuses(self, kernel: str) -> bool:
         """Whether a product and the pass after it are one kernel."""
-        return self.hopper and _tiles.fuses(kernel, self.down_EFD.shape[2], self.gated)
+        return self.hopper and (kernel, self.gated) in _tiles.FUSED
 
     def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
-        """A Hopper kernel that writes so many columns at once: a program for a processor, or two of half the warps."""
-        programs = 2 if cut.warps == 4 and cut.groups == 1 else 1
-        _products[kernel][programs * self.processors,](
+        """A Hopper kernel that writes so many columns at once."""
+        _products[kernel][cut.programs * self.processors,](
             *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages,
-            LINES=_hopper.lines(cut.M, columns, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
+            LINES=_hopper.lines(cut.M, columns, cut.warps),
+            num_warps=cut.warps, maxnreg=_hopper.REGISTERS[cut.programs],
         )  # fmt: skip
 
 
@@ -109,14 +109,13 @@ def hidden_forward(call: Call, x_SD: Tensor) -> tuple[Tensor, Tensor]:
     call.launch(
         "hidden_forward", cut, cut.slice, _blocks(x_SD, cut.M, cut.K), _blocks(call.up_EDG, cut.K, across),
         call.weights_NA, call.order_S, call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
-        GATED=call.gated, PARTS=cut.parts, GROUPS=cut.groups, STAGGER=cut.stagger, TILE=TILE,
-        SLICE=_hopper.room([cut.M, cut.slice]), WHOLE=_hopper.room([cut.K, cut.N]),
+        GATED=call.gated, TILE=TILE, SLICE=_hopper.room([cut.M, cut.slice]), WHOLE=_hopper.room([cut.K, cut.N]),
     )  # fmt: skip
     return before_SG, hidden_SF
 
 
 def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
-    """[S, G] the slope before the activation, and [N, A] the gradient of the choices' weights."""
+    """[S, G] the slope before the activation, and [N, A] the gradient of the choices' weights, given the output's."""
     if not call.fuses("hidden_backward"):
         return activated_backward(call, rows_product(call, grad_SD, call.down_EFD, turned=True), before_SG)
     hidden, width = call.down_EFD.shape[1:]
@@ -126,8 +125,7 @@ def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Ten
     call.launch(
         "hidden_backward", cut, cut.slice, _blocks(grad_SD, cut.M, cut.K), _blocks(call.down_EFD, cut.N, cut.K),
         call.weights_NA, call.order_S, call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3),
-        width, hidden, len(call.order_S), GATED=call.gated, PARTS=cut.parts, GROUPS=cut.groups, STAGGER=cut.stagger, TILE=TILE,
-        SLICE=_hopper.room([cut.M, cut.slice]),
+        width, hidden, len(call.order_S), TILE=TILE, SLICE=_hopper.room([cut.M, cut.slice]),
     )  # fmt: skip
     return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(call.weights_NA.shape)
 
@@ -143,7 +141,7 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
         out = _blocks(out_SN, cut.M, cut.N) if cut.holds else left
         call.launch(
             "rows_product", cut, cut.N, left, right, out, call.tiles_T3, out_SN, len(call.tiles_T3), depth, columns,
-            TURNED=turned, TILE=TILE, HELD=cut.holds, STAGGER=cut.stagger,
+            TURNED=turned, TILE=TILE, HELD=cut.holds,
         )  # fmt: skip
         return out_SN
     _tiled.rows_product[call.rows_by(columns, cut)](
