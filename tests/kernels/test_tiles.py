@@ -23,6 +23,7 @@ from triton.experimental.gluon._runtime import GluonASTSource
 
 from parrotlab.kernels import (
     _hopper_gluon,
+    _hopper_hidden_gluon,
     _hopper_rows_gluon,
     _hopper_weights_gluon,
     _tiled_triton,
@@ -33,8 +34,12 @@ PORTABLE = {name: getattr(_tiled_triton, name) for name in _tiles.KERNELS}
 HOPPER = {
     "rows_product": (_hopper_rows_gluon.rows_product, {"left": "MK", "right": "NK", "out": "MN"}),
     "weights_product": (_hopper_weights_gluon.weights_product, {"left": "KM", "right": "KN", "out": "MN"}),
+    "hidden_forward": (_hopper_hidden_gluon.hidden_forward, {"x": "MK", "up": "KA"}),
+    "hidden_backward": (_hopper_hidden_gluon.hidden_backward, {"grad": "MK", "down": "NK"}),
 }
-"""Each kernel, and the blocks that it reads and writes."""
+"""Each kernel, and the blocks that it reads and writes; a block A has half a tile's columns if gates lie apart."""
+WAYS = sorted({(name, False) for name in HOPPER} | _tiles.FUSED)
+"""Kernels, gated or not."""
 COMMON = {"TILE": 128, "TURNED": True} | {f"EVEN_{side}": True for side in "DFKNPQ"}
 INTEGERS = ("order_S", "bounds_E", "tiles_T3")
 EXACT = ("weights_NA", "grad_weight_CS")
@@ -52,22 +57,20 @@ def needs(name, cut):
     return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
 
 
-def needs_on_hopper(name, cut):
+def needs_on_hopper(name, cut, gated=False):
     kernel, blocks = HOPPER[name]
-    constants = COMMON | {"STAGES": cut.stages, "HELD": cut.holds, **cut._asdict()}
-    constants["LINES"] = _hopper_gluon.lines(cut.M, cut.N, cut.warps)
+    constants = COMMON | {"STAGES": cut.stages, "HELD": cut.holds, "GATED": gated, **cut._asdict()}
+    written = cut.slice if "hidden" in name else cut.N
+    constants["LINES"] = _hopper_gluon.lines(cut.M, written, cut.warps)
+    constants["SLICE"], constants["WHOLE"] = (_hopper_gluon.room(block) for block in ([cut.M, written], [cut.K, cut.N]))
+    sizes = constants | {"A": cut.N // 2 if gated else cut.N}
     descriptors = {}
     for argument, sides in blocks.items():
-        block = [constants[side] for side in sides]
+        block = [sizes[side] for side in sides]
         descriptors[argument] = f"tensordesc<bf16{block},{_hopper_gluon.room(block)!r}>"
     source = GluonASTSource(**arguments(kernel, constants, descriptors))
-    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[programs(cut)]}
+    options = {"num_warps": cut.warps, "maxnreg": _hopper_gluon.REGISTERS[cut.programs]}
     return told_of(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options))
-
-
-def programs(cut):
-    """That share a processor."""
-    return 2 if cut.warps == 4 else 1
 
 
 def arguments(kernel, constants, descriptors):
@@ -107,15 +110,16 @@ def test_a_portable_kernel_fits_an_h100_and_uses_its_tensor_cores(name):
 
 
 @pytest.mark.skipif(not PTXAS.exists(), reason="triton ships no ptxas here")
-@pytest.mark.parametrize("name", HOPPER)
-def test_every_way_of_cutting_a_hopper_kernel_fits_beside_its_reader(name):
+@pytest.mark.parametrize(("name", "gated"), WAYS)
+def test_every_way_of_cutting_a_hopper_kernel_fits_beside_its_reader(name, gated):
     for cut in _tiles.HOPPER[name]:
-        _, spilled, shared, products = needs_on_hopper(name, cut)
+        _, spilled, shared, products = needs_on_hopper(name, cut, gated)
         assert spilled <= 5 * SPILLED_BYTES  # once a tile
-        assert programs(cut) * shared <= SHARED_BYTES
+        assert cut.programs * shared <= SHARED_BYTES
         assert products > 0
 
 
 def test_what_was_measured_is_one_of_the_ways():
     assert all(cut in _tiles.HOPPER[kernel] for (kernel, _), cut in _tiles.MEASURED.items())
-    assert set(_tiles.HOPPER) == set(HOPPER) == set(_tiles.KERNELS)
+    assert set(_tiles.HOPPER) == set(HOPPER)
+    assert set(_tiles.PORTABLE) == set(_tiles.KERNELS)

@@ -79,6 +79,50 @@ def barriers(STAGES: gl.constexpr):
 
 
 @gluon.jit
+def tile_of(at, total, columns, tiles_T3, TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr):
+    """Expert, first row, where its rows end, and first column of a tile, which is none if it ends before its first row.
+
+    Read a tile ahead, since the way to memory is as long as a few steps. What a loop carries that only bounds a loop
+    within it, Triton 3.6 takes for dead, and keeps the first tile's: see that something else needs it too.
+    """
+    across = (columns + N - 1) // N
+    part: gl.constexpr = TILE // M
+    inside = gl.minimum(at, total - 1)
+    tile = tiles_T3 + 3 * (inside // across // part)
+    expert, first, end = gl.load(tile), gl.load(tile + 1), gl.load(tile + 2)
+    return gl.maximum(expert, 0), first + inside // across % part * M, end, inside % across * N
+
+
+@gluon.jit
+def read_rows(
+    left, right, left_ring, right_ring, empty, ready, tiles_T3, total, columns, depth,
+    TURNED: gl.constexpr, PAIRED: gl.constexpr,
+    TILE: gl.constexpr, M: gl.constexpr, N: gl.constexpr, K: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    """Rows, and blocks of their expert's matrix; PAIRED: two for a stage, ``columns`` apart in twice as many."""
+    height = columns if TURNED else depth  # of a matrix
+    step = 0
+    following = tile_of(gl.program_id(0), total, columns, tiles_T3, TILE, M, N)
+    for at in range(gl.program_id(0), total, gl.num_programs(0)):
+        expert, first, end, column = following
+        following = tile_of(at + gl.num_programs(0), total, columns, tiles_T3, TILE, M, N)
+        for k in range(0, gl.where(first < end, depth, 0), K):
+            stage = step % STAGES
+            mbarrier.wait(empty.index(stage), (step // STAGES & 1) ^ 1, pred=first < end)  # always: see tile_of
+            bar = ready.index(stage)
+            mbarrier.expect(bar, left.block_type.nbytes + right.block_type.nbytes * (2 if PAIRED else 1))
+            load_block(left, [first, k], bar, left_ring.index(stage))
+            if PAIRED:
+                load_block(right, [expert * height + k, column], bar, right_ring.index(2 * stage))
+                load_block(right, [expert * height + k, columns + column], bar, right_ring.index(2 * stage + 1))
+            elif TURNED:
+                load_block(right, [expert * height + column, k], bar, right_ring.index(stage))
+            else:
+                load_block(right, [expert * height + k, column], bar, right_ring.index(stage))
+            step += 1
+
+
+@gluon.jit
 def leave(out, at, tile_MN, held):
     """A whole tile by TMA, from shared memory, while the next one is multiplied."""
     tma.store_wait(0)  # what was held before has left
@@ -89,24 +133,27 @@ def leave(out, at, tile_MN, held):
 
 @gluon.jit
 def multiply(
-    step, steps, left_ring, right_ring, empty, ready,
-    LEFT_TURNED: gl.constexpr, TURNED: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
+    step, steps, left_ring, right_ring, empty, ready, done,
+    TURNED: gl.constexpr, TELLS: gl.constexpr, M: gl.constexpr, N: gl.constexpr, STAGES: gl.constexpr,
     LAYOUT: gl.constexpr,
 ):  # fmt: skip
-    """A tile's sums, and the step after it; a stage is given back while the next one's products are made."""
+    """A tile's sums, and the step after it; a stage is given back while the next one's products are made.
+
+    TELLS: arrives at ``done`` when it has waited for its last stage.
+    """
     sum_MN = gl.zeros((M, N), gl.float32, LAYOUT)
     for k in range(steps):
         stage = step % STAGES
         mbarrier.wait(ready.index(stage), step // STAGES & 1)
-        left, right = left_ring.index(stage), right_ring.index(stage)
-        if LEFT_TURNED:
-            left = left.permute((1, 0))
+        right = right_ring.index(stage)
         if TURNED:
             right = right.permute((1, 0))
-        sum_MN = warpgroup_mma(left, right, sum_MN, is_async=True)
+        sum_MN = warpgroup_mma(left_ring.index(stage), right, sum_MN, is_async=True)
         sum_MN = warpgroup_mma_wait(1, deps=(sum_MN,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=k > 0)
         step += 1
+    if TELLS:
+        mbarrier.arrive(done, count=1)
     sum_MN = warpgroup_mma_wait(0, deps=(sum_MN,))
     mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=steps > 0)
     return sum_MN, step

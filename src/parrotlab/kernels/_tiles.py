@@ -21,6 +21,18 @@ class Tiles(NamedTuple):
     stages: int
     holds: bool = False
     """On a Hopper GPU: whether whole tiles leave from shared memory, while the next ones are multiplied."""
+    groups: int = 1
+    """On a Hopper GPU: of so many warps, which take turns in a program."""
+
+    @property
+    def programs(self) -> int:
+        """That share a processor of a Hopper GPU."""
+        return 2 if self.warps * self.groups == 4 else 1
+
+    @property
+    def slice(self) -> int:
+        """Columns of a tile that the pass after a product works on at once."""
+        return self.N // 4
 
     def cover(self, rows: int, columns: int) -> int:
         """How many of them a matrix takes."""
@@ -31,9 +43,13 @@ KERNELS = ("rows_product", "weights_product")
 
 LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 3)
 """Of these, two programs share a processor: one multiplies while the other writes."""
+TURNS = Tiles(128, 128, 64, 4, 5, groups=2)
+"""One group multiplies while the other passes over its tile."""
 HOPPER: dict[str, list[Tiles]] = {
     "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
     "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
+    "hidden_forward": [TURNS],
+    "hidden_backward": [TURNS],
 }
 """A ring of ``stages`` is what fits into a processor's shared memory, or into half of it."""
 
@@ -42,6 +58,9 @@ MEASURED: dict[tuple[str, int], Tiles] = {
     ("rows_product", 512): SMALLER,
 }
 """By kernel and model width: the fastest of these ways on an H100, where it is not the first."""
+
+FUSED = {("hidden_forward", False), ("hidden_forward", True), ("hidden_backward", False)}
+"""Products with the pass after them, gated or not, that took less time on an H100 than one after the other."""
 
 PORTABLE: dict[str, Tiles] = {
     "rows_product": Tiles(128, 256, 64, 8, 3),

@@ -1,7 +1,7 @@
 """What a mixture's experts compute, forward and backward: two kinds of products, and the pass between them.
 
-On a Hopper GPU and in bfloat16 products are the kernels of ``_hopper_*_gluon``, else those of ``_tiled_triton``. The
-rows of S choices lie by expert.
+On a Hopper GPU and in bfloat16 products are the kernels of ``_hopper_*_gluon``, which make the pass themselves where
+that took less time, else those of ``_tiled_triton``. The rows of S choices lie by expert.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _products: dict[str, Any] = {}
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _activation_triton as _activation
     from parrotlab.kernels import _hopper_gluon as _hopper
-    from parrotlab.kernels import _hopper_rows_gluon, _hopper_weights_gluon
+    from parrotlab.kernels import _hopper_hidden_gluon, _hopper_rows_gluon, _hopper_weights_gluon
     from parrotlab.kernels import _tiled_triton as _tiled
 
     _products = {
+        "hidden_forward": _hopper_hidden_gluon.hidden_forward,
+        "hidden_backward": _hopper_hidden_gluon.hidden_backward,
         "rows_product": _hopper_rows_gluon.rows_product,
         "weights_product": _hopper_weights_gluon.weights_product,
     }
@@ -82,13 +84,50 @@ class Call(NamedTuple):
         """[S, columns] of the matrices' precision."""
         return self.up_EDG.new_empty(self.order_S.shape[0], columns)
 
-    def launch(self, kernel: str, cut: _tiles.Tiles, held: bool, *operands: Any, **constants: Any) -> None:
-        """A Hopper kernel: a program for a processor, or two of half the warps."""
-        programs = 2 if cut.warps == 4 else 1
-        _products[kernel][programs * self.processors,](
-            *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages, HELD=held,
-            LINES=_hopper.lines(cut.M, cut.N, cut.warps), num_warps=cut.warps, maxnreg=_hopper.REGISTERS[programs],
+    def fuses(self, kernel: str) -> bool:
+        """Whether a product and the pass after it are one kernel."""
+        return self.hopper and (kernel, self.gated) in _tiles.FUSED
+
+    def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
+        """A Hopper kernel that writes so many columns at once."""
+        _products[kernel][cut.programs * self.processors,](
+            *operands, **constants, M=cut.M, N=cut.N, K=cut.K, STAGES=cut.stages,
+            LINES=_hopper.lines(cut.M, columns, cut.warps),
+            num_warps=cut.warps, maxnreg=_hopper.REGISTERS[cut.programs],
         )  # fmt: skip
+
+
+def hidden_forward(call: Call, x_SD: Tensor) -> tuple[Tensor, Tensor]:
+    """[S, G] x · up, and [S, F] weight · activation of it."""
+    if not call.fuses("hidden_forward"):
+        before_SG = rows_product(call, x_SD, call.up_EDG, turned=False)
+        return before_SG, activated(call, before_SG)
+    hidden, width = call.down_EFD.shape[1:]
+    cut = call.cut("hidden_forward", hidden, width)
+    before_SG, hidden_SF = call.empty(call.up_EDG.shape[2]), call.empty(hidden)
+    across = cut.N // 2 if call.gated else cut.N  # gates and values of half a tile each
+    call.launch(
+        "hidden_forward", cut, cut.slice, _blocks(x_SD, cut.M, cut.K), _blocks(call.up_EDG, cut.K, across),
+        call.weights_NA, call.order_S, call.tiles_T3, before_SG, hidden_SF, len(call.tiles_T3), width, hidden,
+        GATED=call.gated, TILE=TILE, SLICE=_hopper.room([cut.M, cut.slice]), WHOLE=_hopper.room([cut.K, cut.N]),
+    )  # fmt: skip
+    return before_SG, hidden_SF
+
+
+def hidden_backward(call: Call, grad_SD: Tensor, before_SG: Tensor) -> tuple[Tensor, Tensor]:
+    """[S, G] the slope before the activation, and [N, A] the gradient of the choices' weights, given the output's."""
+    if not call.fuses("hidden_backward"):
+        return activated_backward(call, rows_product(call, grad_SD, call.down_EFD, turned=True), before_SG)
+    hidden, width = call.down_EFD.shape[1:]
+    cut = call.cut("hidden_backward", hidden, width)
+    slope_SG = torch.empty_like(before_SG)
+    grad_weight_CS = torch.empty(-(-hidden // cut.N), len(call.order_S), device=grad_SD.device)
+    call.launch(
+        "hidden_backward", cut, cut.slice, _blocks(grad_SD, cut.M, cut.K), _blocks(call.down_EFD, cut.N, cut.K),
+        call.weights_NA, call.order_S, call.tiles_T3, before_SG, slope_SG, grad_weight_CS, len(call.tiles_T3),
+        width, hidden, len(call.order_S), TILE=TILE, SLICE=_hopper.room([cut.M, cut.slice]),
+    )  # fmt: skip
+    return slope_SG, added(grad_weight_CS, call.weights_NA.dtype).view(call.weights_NA.shape)
 
 
 def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -> Tensor:
@@ -101,8 +140,8 @@ def rows_product(call: Call, left_SK: Tensor, right_EKN: Tensor, turned: bool) -
         right = _blocks(right_EKN, cut.N, cut.K) if turned else _blocks(right_EKN, cut.K, cut.N)
         out = _blocks(out_SN, cut.M, cut.N) if cut.holds else left
         call.launch(
-            "rows_product", cut, cut.holds, left, right, out, call.tiles_T3, out_SN, len(call.tiles_T3), depth, columns,
-            TURNED=turned, TILE=TILE,
+            "rows_product", cut, cut.N, left, right, out, call.tiles_T3, out_SN, len(call.tiles_T3), depth, columns,
+            TURNED=turned, TILE=TILE, HELD=cut.holds,
         )  # fmt: skip
         return out_SN
     _tiled.rows_product[call.rows_by(columns, cut)](
@@ -154,8 +193,9 @@ def weights_product(call: Call, left_SP: Tensor, right_SQ: Tensor) -> Tensor:
         held = cut.holds and parts == 1 and rows % cut.M == 0
         out = _blocks(out_CEPQ, cut.M, cut.N) if held else left
         call.launch(
-            "weights_product", cut, held, left, right, out, call.bounds_E, out_CEPQ, experts, parts, rows, columns
-        )
+            "weights_product", cut, cut.N, left, right, out, call.bounds_E, out_CEPQ, experts, parts, rows, columns,
+            HELD=held,
+        )  # fmt: skip
     else:
         _tiled.weights_product[matrix, experts, parts](
             left_SP, right_SQ, call.bounds_E, out_CEPQ, experts, parts, rows, columns,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parrotlab.kernels.expert_products import Call, activated, activated_backward, rows_product, weights_product
+from parrotlab.kernels.expert_products import Call, hidden_backward, hidden_forward, rows_product, weights_product
 from parrotlab.kernels.routing import combined, route, spread
 
 ALIGNED = 16
@@ -67,8 +67,7 @@ def _forward(
     """The output, and what is kept: rows by choice, what goes into the activation, what comes out of it, weighted."""
     call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
     x_SD = spread(x_ND.contiguous(), place_S, weights_NA.shape[1])
-    before_SG = rows_product(call, x_SD, call.up_EDG, turned=False)
-    hidden_SF = activated(call, before_SG)
+    before_SG, hidden_SF = hidden_forward(call, x_SD)
     output_SD = rows_product(call, hidden_SF, call.down_EFD, turned=False)
     return combined(output_SD, place_S, weights_NA.shape[1]), x_SD, before_SG, hidden_SF
 
@@ -92,10 +91,8 @@ def _backward(
     call = Call.of(weights_NA, up_EDG, down_EFD, order_S, bounds_E, tiles_T3, gated)
     grad_SD = spread(grad_ND.contiguous(), place_S, weights_NA.shape[1])
     grad_down_EFD = weights_product(call, hidden_SF, grad_SD)
-    grad_SF = rows_product(call, grad_SD, call.down_EFD, turned=True)
+    slope_SG, grad_weights_NA = hidden_backward(call, grad_SD, before_SG)
     del grad_SD
-    slope_SG, grad_weights_NA = activated_backward(call, grad_SF, before_SG)
-    del grad_SF
     grad_up_EDG = weights_product(call, x_SD, slope_SG)
     grad_x_ND = combined(rows_product(call, slope_SG, call.up_EDG, turned=True), place_S, weights_NA.shape[1])
     return grad_x_ND, grad_weights_NA, grad_up_EDG, grad_down_EFD
