@@ -46,8 +46,8 @@ LARGER, SMALLER = Tiles(128, 256, 64, 8, 3, holds=True), Tiles(128, 128, 64, 4, 
 TURNS = Tiles(128, 128, 64, 4, 5, groups=2)
 """One group multiplies while the other passes over its tile."""
 HOPPER: dict[str, list[Tiles]] = {
-    "rows_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
-    "weights_product": [LARGER, SMALLER, Tiles(128, 256, 64, 8, 4)],
+    "rows_product": [LARGER, SMALLER],
+    "weights_product": [LARGER, SMALLER],
     "hidden_forward": [TURNS],
     "hidden_backward": [TURNS],
 }
