@@ -61,6 +61,8 @@ MEASURED: dict[tuple[str, int], Tiles] = {
 
 FUSED = {("hidden_forward", False), ("hidden_forward", True), ("hidden_backward", False)}
 """Products with the pass after them, gated or not, that took less time on an H100 than one after the other."""
+FUSED_WIDTH = 1024
+"""Model width up to which they did; beyond, their tiles are too small."""
 
 PORTABLE: dict[str, Tiles] = {
     "rows_product": Tiles(128, 256, 64, 8, 3),

@@ -86,7 +86,8 @@ class Call(NamedTuple):
 
     def fuses(self, kernel: str) -> bool:
         """Whether a product and the pass after it are one kernel."""
-        return self.hopper and (kernel, self.gated) in _tiles.FUSED
+        width = self.down_EFD.shape[2]
+        return self.hopper and (kernel, self.gated) in _tiles.FUSED and width <= _tiles.FUSED_WIDTH
 
     def launch(self, kernel: str, cut: _tiles.Tiles, columns: int, *operands: Any, **constants: Any) -> None:
         """A Hopper kernel that writes so many columns at once."""
