@@ -90,15 +90,14 @@ def work(job: Job, result: Path) -> None:
             marks.append(time.perf_counter())
             if progress.step >= job.steps:
                 break
-        tokens = STRETCH * job.rows * job.length
-        speed = tokens * (len(losses) - 1) / (marks[-1] - marks[1])
-        flops = speed * count(design(job), vocabulary).training_flops_per_token(job.length)
+        if len(losses) > 1:  # the first stretch compiles
+            speed = STRETCH * job.rows * job.length * (len(losses) - 1) / (marks[-1] - marks[1])
+            flops = speed * count(design(job), vocabulary).training_flops_per_token(job.length)
+            told |= {"tokens_per_second": speed, "mfu": flops / (limit * processes.size)}
         told |= {
             "losses": losses,
-            "tokens_per_second": speed,
             "seconds_to_the_first_stretch": marks[1] - marks[0],
             "ceiling_flops_per_second": limit,
-            "mfu": flops / (limit * processes.size),
             "gigabytes": processes.largest(device.peak_memory_bytes()) / 1e9,
             "device": torch.cuda.get_device_name() if device.is_cuda else "cpu",
         }

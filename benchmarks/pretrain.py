@@ -144,7 +144,8 @@ def compare(rows: list[dict]) -> None:
             continue
         theirs = peer["losses"][-len(row["losses"]) :]
         row["largest_relative_loss_difference"] = max(abs(a / b - 1) for a, b in zip(row["losses"], theirs))
-        if peer is not written and row["layers"] == peer["layers"]:
+        speeds = {"tokens_per_second"} <= row.keys() & peer.keys()
+        if speeds and peer is not written and row["layers"] == peer["layers"]:
             row["scaling_efficiency"] = row["tokens_per_second"] / (row["gpus"] * peer["tokens_per_second"])
 
 
@@ -156,7 +157,8 @@ def show(rows: list[dict]) -> None:
         if "error" in row:
             print(f"{line}  {row['error'][:80]}")
             continue
-        numbers = (row["tokens_per_second"] / 1e3, 100 * row["mfu"], 100 * row.get("scaling_efficiency", float("nan")))
+        quantities = {"tokens_per_second": 1e-3, "mfu": 100, "scaling_efficiency": 100}
+        numbers = [factor * row.get(name, float("nan")) for name, factor in quantities.items()]
         off = row.get("largest_relative_loss_difference", float("nan"))
         print(
             "{} {:7.1f} {:5.1f}% {:7.0f}% {:7.1f} {:10.4f} {:7.0e}".format(
