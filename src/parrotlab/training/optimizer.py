@@ -50,7 +50,7 @@ class AdamW:
     def keep_copies(self, names: Collection[str]) -> dict[str, Tensor]:
         """From now on, bfloat16 copies of these weights to compute with, whose gradients a step takes; by name.
 
-        None where the kernels of a GPU do not make the step. To be called before the first step.
+        Empty where no kernel of a GPU makes the step. To be called before the first step.
         """
         if takes(self.weights):
             mine = {name: weight for name, weight in zip(self.names, self.weights) if name in names}
