@@ -84,6 +84,11 @@ def tiles(kernel: str, width: int, low_precision: bool, hopper: bool) -> Tiles:
     return PORTABLE[kernel] if low_precision else EXACT
 
 
+def power(size: int) -> int:
+    """The power of 2 that holds a size."""
+    return 1 << (size - 1).bit_length()
+
+
 def lanes(size: int) -> int:
     """The power of 2, at least 16, that holds a side of a product."""
-    return max(16, 1 << (size - 1).bit_length())
+    return max(16, power(size))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from parrotlab.kernels import _choice
+from parrotlab.kernels._tiles import power
 
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
@@ -52,7 +53,7 @@ def _choose(
     grid = (-(-tokens // sizes["ROWS"]), replicas)
     _triton.choose[grid](
         logits_RNE, ranked_RNE.contiguous() if ranked else logits_RNE, weights_RNA, experts_RNA, counts_RE.zero_(),
-        tokens, E=experts, A=active, RANKED=ranked, RENORMALISE=renormalise, SLOTS=_power(active), **sizes,
+        tokens, E=experts, A=active, RANKED=ranked, RENORMALISE=renormalise, SLOTS=power(active), **sizes,
     )  # fmt: skip
     return weights_RNA, experts_RNA, counts_RE
 
@@ -95,16 +96,11 @@ def _sizes(experts: int) -> dict[str, int]:
 
     Fewer programs add up counts sooner: all add to the same few numbers.
     """
-    room = max(4, _power(experts))
+    room = max(4, power(experts))
     groups = min(room // 4, max(4, room // 64))
     lanes = room // groups
     warps = 4 if lanes == 4 else 8
     return {"ROWS": 128 * warps // lanes, "GROUPS": groups, "LANES": lanes, "num_warps": warps}
-
-
-def _power(size: int) -> int:
-    """The power of 2 that holds it."""
-    return 1 << (size - 1).bit_length()
 
 
 def _remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -22,8 +22,6 @@ if importlib.util.find_spec("triton"):
 
 SPLIT = (torch.bfloat16, torch.float32)
 """What the kernel multiplies: numbers of 8 bits as they are, and those of 24 bits in three parts."""
-
-
 LARGE = 1024
 """Width of a model from which on larger tiles of its bfloat16 tokens are faster on an H100; at 256 they are not."""
 SHALLOW = 64

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parrotlab.kernels._tiles import power
+
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _linear_cross_entropy_triton as _triton
@@ -81,7 +83,7 @@ def _forward(x_RND: Tensor, head_RDV: Tensor, targets_RN: Tensor, weights_RN: Te
     targets_RN, weights_RN, rounded_RDV = targets_RN.contiguous(), weights_RN.contiguous(), head_RDV.to(x_RND.dtype)
     chunk = chunk_tokens(replicas, tokens, vocabulary, x_RND.element_size())
     room_RCV = x_RND.new_empty(replicas * chunk * vocabulary)
-    lanes = min(LANES, 1 << (vocabulary - 1).bit_length())
+    lanes = min(LANES, power(vocabulary))
     for begin in range(0, tokens, chunk):
         x_RCD = x_RND[:, begin : begin + chunk]
         length = x_RCD.shape[1]

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parrotlab.kernels._tiles import power
+
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _parts_triton as _triton
@@ -28,7 +30,7 @@ def added(parts_CX: Tensor, dtype: torch.dtype) -> Tensor:
     if len(parts_CX) == 1:
         return parts_CX[0].to(dtype)
     out_X = parts_CX.new_empty(parts_CX.shape[1:], dtype=dtype)
-    rows = min(MOST, 1 << (len(parts_CX) - 1).bit_length())
+    rows = min(MOST, power(len(parts_CX)))
     columns = (BLOCK if rows > FEW else BLOCK // 2) // rows
     grid = (-(-out_X.numel() // columns),)
     _triton.add[grid](parts_CX, out_X, len(parts_CX), out_X.numel(), ROWS=rows, COLUMNS=columns)

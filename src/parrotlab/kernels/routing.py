@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from parrotlab.kernels._tiles import lanes, power
+
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _route_triton as _triton
@@ -87,7 +89,7 @@ def spread(x_ND: Tensor, place_S: Tensor, active: int) -> Tensor:
 
 def _blocks(rows: int, width: int) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid and the block of a kernel that passes over [rows, width]."""
-    columns = min(1024, max(16, 1 << (width - 1).bit_length()))
+    columns = min(1024, lanes(width))
     block = {"ROWS": max(1, 2048 // columns), "COLUMNS": columns}
     return (-(-rows // block["ROWS"]), -(-width // columns)), block
 
@@ -122,9 +124,9 @@ def _empty(experts_RNA: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor, T
 
 def _sizes(choices: int, experts: int) -> dict[str, int]:
     """Groups are so many that a program adds up their counts at once, and no larger than what it counts at once."""
-    lanes = max(16, 1 << (experts - 1).bit_length())
-    chunk = max(4, 4096 // lanes)
-    group = min(2048, max(128, 1 << (-(-choices // chunk) - 1).bit_length()))
+    room = lanes(experts)
+    chunk = max(4, 4096 // room)
+    group = min(2048, max(128, power(-(-choices // chunk))))
     return {
-        "GROUP": group, "BLOCK": 128, "LANES": lanes, "CHUNK": chunk, "SHARE": max(16, 1024 // lanes), "num_warps": 4
+        "GROUP": group, "BLOCK": 128, "LANES": room, "CHUNK": chunk, "SHARE": max(16, 1024 // room), "num_warps": 4
     }  # fmt: skip

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parrotlab.kernels._tiles import lanes
+
 _triton: Any = None  # CPU builds of torch come without it
 if importlib.util.find_spec("triton"):
     from parrotlab.kernels import _short_attention_triton as _triton
@@ -83,7 +85,7 @@ def _launch(qkv_NK: Tensor, cosine_TC: Tensor, heads: int, group: int) -> tuple[
         "HEADS": heads,
         "GROUP": group,
         "CHANNELS": channels,
-        "HALF": max(16, 1 << (channels // 2 - 1).bit_length()),  # sides of a product: powers of 2, at least 16
+        "HALF": lanes(channels // 2),  # sides of a product: powers of 2, at least 16
         "TILE": tile,
         "USED": used,
         "num_warps": tile // 16,
