@@ -31,18 +31,19 @@ ROWS = [
     Row(1024, 2048, 64, True),
 ]  # fmt: skip
 RUNS = 10
-MOVED: dict[str, tuple[int, int, int, int, int]] = {
-    "fused": (10, 6, 5, 3, 3),
-    "sorted": (13, 6, 5, 3, 3),
+MOVED: dict[str, dict[bool, tuple[int, int, int, int, int]]] = {
+    "fused": {False: (10, 5, 3, 3, 3), True: (10, 5, 5, 3, 3)},
+    "sorted": {False: (13, 6, 5, 3, 3), True: (13, 6, 5, 3, 3)},
 }
-"""How often a path reads or writes, forward and backward, the choices' rows at the model's width, before the activation
-and after it, and the matrices up and down. The router and what the caches keep are not counted."""
+"""How often a path without gates, or with, reads or writes, forward and backward, the choices' rows at the model's
+width, before the activation and after it, and the matrices up and down. The router and what the caches keep are not
+counted."""
 
 
 def demand(row: Row, path: str, tokens: int) -> tuple[float, float]:
     """Bytes that the experts' path moves in bfloat16, and FLOPs that their products take."""
     choices, columns = tokens * ACTIVE, row.hidden * (2 if row.gated else 1)
-    at_width, before, after, up, down = MOVED[path]
+    at_width, before, after, up, down = MOVED[path][row.gated]
     rows = choices * (at_width * row.width + before * columns + after * row.hidden) + 2 * tokens * row.width
     matrices = row.experts * row.width * (up * columns + down * row.hidden)
     return 2.0 * (rows + matrices), 6.0 * choices * row.width * (columns + row.hidden)
